@@ -130,6 +130,31 @@ async def test_what_a_job_leaves_is_done_behind_the_answers(store: SQLiteStore) 
         fails[0] = True
 
 
+async def test_what_a_job_leaves_that_is_rolled_back_is_forgotten(store: SQLiteStore) -> None:
+    def leave(text: str, *, fails: bool) -> Callable[[apsw.Connection], None]:
+        def behind(connection: apsw.Connection) -> None:
+            note(text)(connection)
+
+        def job(connection: apsw.Connection) -> None:
+            assert isinstance(connection, Writing)
+            connection.behind = behind
+            if fails:
+                raise ZeroDivisionError
+
+        return job
+
+    with pytest.raises(ZeroDivisionError):
+        await store.engine.write(leave("alone", fails=True))
+    async with writer_held(store):
+        jobs = (leave("stored", fails=False), leave("beside it", fails=True))
+        waiting = [asyncio.ensure_future(store.engine.write(job)) for job in jobs]
+    stored, failed = await asyncio.gather(*waiting, return_exceptions=True)
+    assert stored is None
+    assert isinstance(failed, ZeroDivisionError)
+    await store.engine.write(note("after"))
+    assert {"alone", "stored", "beside it"} & await notes(store) == {"stored"}
+
+
 async def test_the_log_begins_anew(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_LOG_PAGES", 20)
     log = Path(f"{store.path}-wal")

@@ -8,6 +8,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from agent_messaging.exceptions import AgentMessagingError
 from agent_messaging.models import AskState, Kind
 from agent_messaging.storage.ports import Role
 from agent_messaging.storage.sql import parse
@@ -103,6 +104,28 @@ async def test_no_number_is_given_twice(store: SQLiteStore, world: World) -> Non
         assert await store.directory.remove_agent(agent.external_id)
         await world.send(world.bob, world.carol)
         assert await count(store, "select max(seq) from messages") == newest + 1
+
+
+async def test_what_is_rolled_back_files_nothing(
+    store: SQLiteStore, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the mark would pass numbers that are still to be given, and no list would show what gets them."""
+    monkeypatch.setattr(filing, "_EVERY", 16)
+    monkeypatch.setattr(filing, "_KEPT", 2)
+    commits: list[None] = []
+
+    def refuse_second() -> bool:
+        commits.append(None)
+        return len(commits) == 2
+
+    first = await world.send()
+    await store.engine.write(lambda con: con.set_commit_hook(refuse_second))
+    with pytest.raises(AgentMessagingError):
+        await world.send_many(40, world.alice, world.bob)
+    sent = [first, *[await world.send() for _ in range(5)]]
+    listed = await store.messages.list_messages(world.bob, Role.RECIPIENT, Kind.ONE_WAY, limit=100)
+    assert ids(listed[::-1]) == sent
+    assert await store.check() == []
 
 
 async def test_a_message_of_nobody_is_found(store: SQLiteStore, world: World) -> None:

@@ -128,6 +128,7 @@ class Writing(apsw.Connection):
     """What a job leaves to be done behind the answers of its commit, in a transaction of its own.
 
     It is done at most once, and not if the process ends before, so somebody else has to come to the same work later.
+    What a job left that was rolled back is forgotten: it may speak of rows that are not there.
     """
     log_pages = 0
     """Pages in the log after the last commit."""
@@ -471,6 +472,8 @@ class Engine:
     def _commit(self, connection: apsw.Connection, group: list[Waiting[Any]]) -> list[Answer]:
         failed: BaseException
         running = False
+        assert isinstance(connection, Writing)
+        behind = connection.behind  # left by others of its group, which are committed
         try:
             connection.execute("begin immediate")
             running = True
@@ -483,6 +486,7 @@ class Engine:
         except BaseException as error:
             failed = translate(error, self.location, connection.system_errno)
             self._roll_back(connection)
+            connection.behind = behind
             if isinstance(failed, StorageReplacedError):
                 self._replaced = failed
             elif running and len(group) > 1:
@@ -493,6 +497,7 @@ class Engine:
             except BaseException as error:
                 failed = translate_commit(error, self.location, connection.system_errno)
                 self._roll_back(connection)
+                connection.behind = behind
             else:
                 return [(waiting, result, None) for waiting, result in zip(group, results, strict=True)]
         return [(group[0], None, failed), *((waiting, None, copy_error(failed)) for waiting in group[1:])]
