@@ -236,5 +236,5 @@ select json_group_array(seq) from (
 -- name: find_misfiled
 -- Deliveries that lists of mailboxes show twice, or not at all: up to the mark they are to be filed, and above it not.
 select json_group_array(seq) from (
-  select seq from deliveries where filed <> (seq <= (select filed from message_numbers)) limit 100
+  select seq from deliveries where filed <> (seq <= coalesce((select filed from message_numbers), 0)) limit 100
 )

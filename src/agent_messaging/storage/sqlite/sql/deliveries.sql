@@ -134,12 +134,13 @@ from (
 select seq from next_message
 
 -- name: file
--- See filing.py. The unread among them are counted. What an import brings is filed already, and is not written again.
+-- See filing.py. The unread among them are counted. What an import brings is filed already, and is not written again. The mark
+-- passes no number that is still to be given, whatever was asked for.
 insert into unread_counts (agent_id, kind, unread)
 select recipient_id, kind, count(*) from unfiled where seq <= :up_to and is_unread = 1 group by recipient_id, kind
 on conflict do update set unread = unread + excluded.unread;
 update deliveries set filed = 1 where seq in (select seq from unfiled where seq <= :up_to and filed = 0);
-update message_numbers set filed = max(filed, :up_to)
+update message_numbers set filed = max(filed, min(:up_to, (select seq - 1 from next_message)))
 
 -- name: append_insert_keys
 insert into idempotency_keys (sender_id, call, key, fingerprint, message_ids, created_at)
