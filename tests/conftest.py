@@ -34,6 +34,8 @@ _HERE = Path(__file__).parent
 _ON_ONE_STORE = ("cli", "examples")
 """Folders whose tests start a process or more each, and stand on calls that are tried on every store elsewhere. Of each
 case a run tries one store, which the seed chooses; TESTS_ALL=1 tries all."""
+_OFTEN_ON_ONE_STORE = "client"
+"""Of the tests in this folder, the largest, the seed chooses a third that is treated so in a run."""
 
 # A shell starts background jobs with SIGINT ignored, which every child inherits: programs under test would not hear it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -103,7 +105,9 @@ def _sampled_from(item: pytest.Item) -> tuple[str, int] | None:
     backend = _backend(item)
     if backend is None or not item.path.is_relative_to(_HERE):
         return None
-    if item.path.relative_to(_HERE).parts[0] not in _ON_ONE_STORE:
+    folder = item.path.relative_to(_HERE).parts[0]
+    is_drawn = folder == _OFTEN_ON_ONE_STORE and random.Random(f"{os.environ['TESTS_SEED']} {test}").random() < 1 / 3
+    if folder not in _ON_ONE_STORE and not is_drawn:
         return None
     return f"{test}[{case.replace(backend, '', 1)}", 1
 

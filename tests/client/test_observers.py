@@ -166,7 +166,9 @@ async def test_a_publication_an_ask_that_is_passed_on_and_a_conversation_that_is
     assert (passed.sender, passed.recipient) == ("bob", "carol")
     assert passed.message_id is not None
     story = ["stored", "claimed", "forwarded", "handled", "claimed", "handled:done", "settled:done", "ended:replied"]
-    assert [one for one in witness.story(passed.message_id) if one in story] == story, "the id goes along"
+    seen = [one for one in witness.story(passed.message_id) if one in story]
+    seen[3:5] = sorted(seen[3:5], reverse=True)  # bob's run ends while carol's is begun
+    assert seen == story, "the id goes along"
     claims = [fact.claim for fact in witness.facts if fact.recipient == "bob" and fact.subject is FactSubject.ASK]
     assert [len(list(same)) for _, same in groupby(filter(None, claims))] == [2], "one run, claimed and handled"
     await sdk.conversation.end_conversation("alice", "carol")
