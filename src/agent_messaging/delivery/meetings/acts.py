@@ -196,11 +196,6 @@ class Meetings(Service):
                     self.waiters.hint([(meeting_id, agent.id)])  # the look brings along what was said
             return await called
 
-    async def find_standing(self, meeting_id: str, agent: AgentName) -> Standing | None:
-        """Look how an agent stands now, with what was said since its last speech."""
-        key = meeting_id, agent.id
-        return (await self.meetings.find_standings([key], recent=RECENT))[key]
-
     async def _find(self, keys: list[tuple[str, str]]) -> dict[tuple[str, str], Standing | None]:
         return await self.meetings.find_standings(keys, called=True, recent=RECENT)
 

@@ -20,10 +20,16 @@ class Records:
         self.meetings = meetings
         self.names = names
 
-    async def find_standings(self, meeting_ids: Iterable[str], *, recent: int = 0) -> dict[str, Standing | None]:
-        """Find how these meetings stand, with their newest messages; None for those that do not exist."""
-        found = await self.meetings.find_standings([(meeting_id, None) for meeting_id in meeting_ids], recent=recent)
+    async def find_standings(self, meeting_ids: Iterable[str]) -> dict[str, Standing | None]:
+        """Find how these meetings stand; None for those that do not exist."""
+        found = await self.meetings.find_standings([(meeting_id, None) for meeting_id in meeting_ids])
         return {meeting_id: standing for (meeting_id, _), standing in found.items()}
+
+    async def find_standing(self, meeting_id: str, agent_id: str | None, *, recent: int = RECENT) -> Standing | None:
+        """Find how an agent stands in a meeting, with the newest messages since its last speech; None: how the meeting
+        stands, with its newest."""
+        key = meeting_id, agent_id
+        return (await self.meetings.find_standings([key], recent=recent))[key]
 
     async def describe(self, rows: Iterable[MessageRow]) -> list[Record]:
         """Describe messages of a meeting as its participants see them."""

@@ -17,7 +17,7 @@ from ...records import dataclass
 from ...storage.assembly.terms import Act, Attend, Pass, Speak
 from ...storage.ports import Acted, Claim, ClaimedDelivery, NewAnswer, NewSpeech, TurnRef
 from ..names import AgentName
-from .records import RECENT, Records
+from .records import Records
 
 logger = logging.getLogger("agent_messaging.delivery")
 
@@ -59,8 +59,7 @@ class TurnRuns:
     async def prepare(self, delivery: ClaimedDelivery, ref: TurnRef, agent: AgentName) -> TurnRun | None:
         """Prepare the run of a turn handler; None if the turn is over."""
         meeting_id, number = ref.meeting_id, ref.number
-        key = meeting_id, agent.id
-        standing = (await self.meetings.find_standings([key], recent=RECENT))[key]
+        standing = await self.records.find_standing(meeting_id, agent.id)
         turn = standing.turn if standing is not None else None
         if standing is None or turn is None or turn.number != number:
             return None

@@ -128,7 +128,7 @@ class Selection:
                 self._selecting.pop(meeting_id, None)
 
     async def _decide(self, meeting_id: str) -> None:
-        standing = (await self.records.find_standings([meeting_id], recent=SO_FAR))[meeting_id]
+        standing = await self.records.find_standing(meeting_id, None, recent=SO_FAR)
         if standing is None or standing.status is MeetingStatus.ENDED:
             self.forget(meeting_id)
             return

@@ -78,7 +78,7 @@ class MeetingTurns(MeetingCalls[T]):
         try:
             async with asyncio.timeout(timeout or None):
                 if timeout == 0:
-                    found = await meetings.find_standing(id, agent)
+                    found = await meetings.records.find_standing(id, agent.id)
                     if found is None:
                         raise await self._missing(id)
                     standing = found
