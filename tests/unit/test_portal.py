@@ -240,29 +240,32 @@ def test_the_exit_of_the_interpreter_closes_it() -> None:
 
 
 INTERRUPTED = """
-import asyncio, signal
+import asyncio, os, signal
 from contextlib import asynccontextmanager
 from typing import Any
 from agent_messaging.portal import Lease
+
+def say(word):
+    os.write(1, f"{word}\\n".encode())  # in one piece: two threads speak
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @asynccontextmanager
 async def opening():
     yield "resource"
-    print("closed", flush=True)
+    say("closed")
 
 async def hang(resource):
-    print("waiting", flush=True)
+    say("waiting")
     try:
         await asyncio.Event().wait()
     finally:
-        print("cancelled", flush=True)
+        say("cancelled")
 
 try:
     Lease("key", opening).call(hang)
 except KeyboardInterrupt:
-    print("interrupted", flush=True)
+    say("interrupted")
 """
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import AgentMessaging, Config, MessageContext
 from ..bootstrap import build_store
+from ..exceptions import OrganizationNotFoundError
 from ..futures import wait_for_all
 from ..ids import uuid7
 
@@ -57,11 +58,13 @@ class Bench:
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[Bench]:
         """With the organization."""
-        await self.sdk.register_organization(self.name, "Made by `agent-messaging bench`, which removes it")
         try:
+            await self.sdk.register_organization(self.name, "Made by `agent-messaging bench`, which removes it")
             yield self
         finally:
-            await self.sdk.deregister_organization(self.name)
+            # The registration may have been cut off, before or after its commit.
+            with contextlib.suppress(OrganizationNotFoundError):
+                await self.sdk.deregister_organization(self.name)
 
     def loads(self) -> dict[str, Load]:
         """By name, in the order in which they run."""

@@ -376,7 +376,7 @@ class Advanced:
     next_in: float | None
     """Seconds until the next change of this kind; None if none is known."""
     expired: Collection[str] = ()
-    """The ids of the messages that nobody had begun with in time."""
+    """The ids of the messages that nobody had begun with in time, by their ends, then as stored."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,11 +195,15 @@ with moment as materialized (
 late as materialized (
   select d.seq, m.now from deliveries d, moment m
   where d.state = 'queued' and d.expires_at is not null and d.expires_at <= (select now from moment)
-  order by d.expires_at limit $2::integer
+  order by d.expires_at, d.seq limit $2::integer
   for update of d skip locked
+),
+moved as (
+  update deliveries d set state = 'expired', settled_at = l.now from late l where d.seq = l.seq
+  returning d.origin, d.seq, d.expires_at
 )
-update deliveries d set state = 'expired', settled_at = l.now from late l where d.seq = l.seq
-returning d.origin::text, (select m.id::text from messages m where m.seq = d.seq) as message_id
+select o.origin::text, (select m.id::text from messages m where m.seq = o.seq) as message_id
+from moved o order by o.expires_at, o.seq
 
 -- name: advance_due
 with late as materialized (

@@ -398,9 +398,10 @@ where seq in (select value from jsonb_each(:seqs))
 
 -- name: advance_expire_find
 select json_object('seqs', json_group_array(d.seq), 'origins', json_group_array(distinct d.origin),
-  'ids', json_group_array(m.id) filter (where m.id is not null))
+  'ids', json_group_array(m.id order by d.expires_due, d.seq) filter (where m.id is not null))
 from (
-  select seq, origin from deliveries where state = 'queued' and expires_due <= :now order by expires_due limit :limit
+  select seq, origin, expires_due from deliveries where state = 'queued' and expires_due <= :now
+  order by expires_due, seq limit :limit
 ) as d left join messages as m on m.seq = d.seq
 
 -- name: advance_expire
