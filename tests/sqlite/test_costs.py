@@ -125,7 +125,7 @@ async def test_what_notes_and_asks_cost(traffic: Traffic, store: SQLiteStore) ->
     }
     most = {
         "64 notes": Costs(9.8, 49_500, 47),
-        "64 asks": Costs(12.0, 75_500, 62),
+        "64 asks": Costs(12.0, 71_000, 62),
         "a note": Costs(9.1, 910, 7.3),
         "an ask": Costs(11.1, 1_640, 12.6),
     }

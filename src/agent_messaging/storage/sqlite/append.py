@@ -22,12 +22,12 @@ from . import pairs, topics
 from .clock import Instant, to_microseconds
 from .engine import fetch
 from .filing import file
-from .rows import claim_limit, encode
+from .rows import claim_limit, encode, merge
 
 _SQL = Queries(__package__, "deliveries")
 _SECOND = 1_000_000
-_OTHERS = 7
-"""The most values of a delivery's row that is no ask."""
+_OTHERS = 9
+"""The most values of a merged row of deliveries that are no asks."""
 _PIECE = 32_000_000
 """Characters of content stored by one statement; SQLite takes texts up to a gigabyte."""
 
@@ -193,9 +193,13 @@ class Append:
 def store_deliveries(
     connection: apsw.Connection, first: int, rows: Sequence[tuple[object, ...]], owner: str, instant: Instant
 ) -> None:
-    """Store the deliveries of messages that are stored, from `first` on; see append_insert_asks for the rows."""
-    parameters = {"first": first, "rows": encode(rows), "owner": owner, "now": instant.due, "at": instant.at}
-    name = "append_insert_asks" if any(len(row) > _OTHERS for row in rows) else "append_insert_deliveries"
+    """Store the deliveries of messages that are stored, from `first` on.
+
+    The rows have the values that append_insert_asks names behind the two numbers.
+    """
+    merged = merge(enumerate(rows, first))
+    parameters = {"rows": encode(merged), "owner": owner, "now": instant.due, "at": instant.at}
+    name = "append_insert_asks" if any(len(row) > _OTHERS for row in merged) else "append_insert_deliveries"
     connection.execute(_SQL[name], parameters)
     file(connection, first, first + len(rows) - 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from ...models import Kind, MessageType, TurnEnd
@@ -24,6 +25,24 @@ def claim_limit(run_limit: float, ask_timeout: float | None) -> float:
     A run limit may be negative: a lease shorter than the margin.
     """
     return (run_limit if ask_timeout is None else max(run_limit, min(ask_timeout, _LONGEST))) + CLAIM_MARGIN
+
+
+def merge(rows: Iterable[tuple[int, tuple[object, ...]]]) -> list[list[object]]:
+    """Rows whose numbers follow each other and whose values are alike, as one with its first and its last number.
+
+    SQLite takes a value out of JSON in 0.2 µs. The messages of one commit differ in contents and agents, and seldom in
+    what is to be done with them, so most commits have one such row for all their deliveries.
+    """
+    merged: list[list[object]] = []
+    last, before = -1, None
+    for number, values in rows:
+        if number == last + 1 and values == before:
+            merged[-1][1] = number
+        else:
+            merged.append([number, number, *values])
+            before = values
+        last = number
+    return merged
 
 
 def next_number(number: int) -> int:

@@ -19,7 +19,7 @@ from . import asks
 from .append import store_deliveries
 from .clock import Instant
 from .engine import fetch
-from .rows import encode
+from .rows import encode, merge
 
 _SQL = Queries(__package__, "deliveries")
 _SECOND = 1_000_000
@@ -48,7 +48,7 @@ def settle(connection: apsw.Connection, settlements: Sequence[Settlement], owner
     found = {row[0]: row[:_HEAD] for row in there}
     # A call may end a claim twice, with an answer and without.
     answered = {row[0]: row[_HEAD:] for row in there if row[_HEAD] is not None}
-    rows: list[tuple[Any, ...]] = []
+    rows: list[tuple[int, tuple[object, ...]]] = []
     answers: list[tuple[int, NewAnswer, bool, list[Any]]] = []
     returned: list[int] = []
     failed_before: list[int] = []
@@ -63,9 +63,9 @@ def settle(connection: apsw.Connection, settlements: Sequence[Settlement], owner
         moves = state == DeliveryState.CLAIMED
         if moves:
             if how is Settling.DONE:
-                rows.append((seq, target, 1) if is_ask and settlement.answer is not None else (seq, target))
+                rows.append((seq, (target, 1) if is_ask and settlement.answer is not None else (target,)))
             else:
-                rows.append(_row(settlement))
+                rows.append((seq, _form(settlement)))
                 if is_ask:
                     returned.append(seq)
             found[seq] = [seq, target, token, origin, note, is_ask]  # so a second one in this call is a repeat
@@ -82,10 +82,11 @@ def settle(connection: apsw.Connection, settlements: Sequence[Settlement], owner
     stored = _Answers(first)
     replied = stored.add(answers, ended) if answers else {}
     if rows:
+        if replied:
+            rows = [(seq, (*form, replied[seq] - seq) if seq in replied else form) for seq, form in rows]
         # Those that end with an answer have read what they answer.
-        read = [(*row, replied.get(row[0])) if len(row) == 3 else row for row in rows] if answers else rows
         name = "settle_read" if answers else "settle"
-        connection.execute(_SQL[name], {"rows": encode(read), "now": instant.due, "at": instant.at})
+        connection.execute(_SQL[name], {"rows": encode(merge(rows)), "now": instant.due, "at": instant.at})
     if returned:
         failed, origins = asks.follow(connection, returned, instant)
         ended.asks += failed
@@ -104,13 +105,13 @@ def _took_effect(note: str | None, state: str, event: str | None) -> bool:
     return event == note and (note is not None or state == DeliveryState.DONE)
 
 
-def _row(settlement: Settlement) -> tuple[Any, ...]:
-    """One that does not end as done, in the form of settle."""
+def _form(settlement: Settlement) -> tuple[object, ...]:
+    """How one ends that does not end as done, as settle names it behind the two numbers."""
     how = settlement.how
     delay = int(settlement.delay * _SECOND) if how is Settling.RETRY else 0
     uncounted = int(how is Settling.RETURNED)
     wait = delay if delay > 0 else None
-    return settlement.claim.seq, how.state, 0, None, uncounted, wait, how.event, settlement.reason
+    return how.state, 0, None, uncounted, wait, how.event, settlement.reason
 
 
 class _Answers:

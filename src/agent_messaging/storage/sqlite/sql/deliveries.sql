@@ -93,10 +93,10 @@ select :first + key, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value -
 from jsonb_each(:rows)
 
 -- name: append_insert_deliveries
--- Of the messages from :first on. :rows are (max_attempts, when the claim ends with which it is born, microseconds until it is
--- due, microseconds until it expires, the ask's timeout, how it is born, thread); the last ones are left out as a rule. It is
--- born as a duty (null), as done (0), or as done and read (1). The limit has SQLite read each value of a row once, and not
--- wherever it is used, which took a third of the statement's time.
+-- :rows are (numbers of the first and the last message whose deliveries are alike, max_attempts, when the claim ends with which
+-- they are born, microseconds until they are due, microseconds until they expire, the ask's timeout, how they are born, thread);
+-- the last ones are left out as a rule. They are born as duties (null), as done (0), or as done and read (1). The limit has
+-- SQLite read each value of a row once, and not wherever it is used, which took a third of the statement's time.
 insert into deliveries (seq, recipient_id, kind, sender_id, session_id, max_attempts, owner, claim_until_due, token, attempt,
   claimed_at, run_due, run_at, queued_due, expires_due, expires_at, ask_timeout, state, settled_at, read_at, thread, origin)
 select m.seq, m.recipient_id, m.kind, m.sender_id, m.session_id, max_attempts, iif(until is null, null, :owner), until,
@@ -105,10 +105,10 @@ select m.seq, m.recipient_id, m.kind, m.sender_id, m.session_id, max_attempts, i
   iif(until is not null, 'claimed', iif(born is null, 'queued', 'done')), iif(born is null, null, :at), iif(born, :at, null),
   coalesce(new.thread, ''), :owner
 from (
-  select key, value ->> 0 as max_attempts, value ->> 1 as until, value ->> 2 as wait, value ->> 3 as expiry,
-    value ->> 4 as ask_timeout, value ->> 5 as born, value ->> 6 as thread
+  select value ->> 0 as first, value ->> 1 as last, value ->> 2 as max_attempts, value ->> 3 as until, value ->> 4 as wait,
+    value ->> 5 as expiry, value ->> 6 as ask_timeout, value ->> 7 as born, value ->> 8 as thread
   from jsonb_each(:rows) limit -1
-) as new cross join messages as m on m.seq = :first + new.key
+) as new cross join messages as m on m.seq between new.first and new.last
 
 -- name: append_insert_asks
 -- The same where some are asks, whose rows go on with: within, taken_within, keyed, timeout in microseconds, and the seq of the
@@ -124,11 +124,11 @@ select m.seq, m.recipient_id, m.kind, m.sender_id, m.session_id, max_attempts, i
   coalesce(new.thread, ''), :owner, iif(keyed is null, null, iif(answer is null, 'open', 'replied')), within, taken, keyed,
   iif(keyed is null, null, :owner), :now + timeout, :at + timeout, answer, iif(answer is null, null, :at)
 from (
-  select key, value ->> 0 as max_attempts, value ->> 1 as until, value ->> 2 as wait, value ->> 3 as expiry,
-    value ->> 4 as ask_timeout, value ->> 5 as born, value ->> 6 as thread, value ->> 7 as within, value ->> 8 as taken,
-    value ->> 9 as keyed, value ->> 10 as timeout, value ->> 11 as answer
+  select value ->> 0 as first, value ->> 1 as last, value ->> 2 as max_attempts, value ->> 3 as until, value ->> 4 as wait,
+    value ->> 5 as expiry, value ->> 6 as ask_timeout, value ->> 7 as born, value ->> 8 as thread, value ->> 9 as within,
+    value ->> 10 as taken, value ->> 11 as keyed, value ->> 12 as timeout, value ->> 13 as answer
   from jsonb_each(:rows) limit -1
-) as new cross join messages as m on m.seq = :first + new.key
+) as new cross join messages as m on m.seq between new.first and new.last
 
 -- name: find_next
 select seq from next_message
@@ -299,10 +299,10 @@ from jsonb_each(:rows) as wanted cross join deliveries as d on d.seq = wanted.va
 left join messages as m on m.seq = iif(wanted.value ->> 1 is null, null, d.seq)
 
 -- name: settle
--- :rows are (seq, state, 1 if it is an ask that the run answers, and so has read, seq of the answer if that ends the ask, 1 to
--- take back the attempt, microseconds until it is due again, event, reason); those from the third on are left out as a rule.
--- Where none was read this one says
--- nothing of reading: a statement that does runs a trigger for each row, which counts the unread.
+-- :rows are (numbers of the first and the last delivery that end alike, state, 1 if they are asks that their runs answer, and so
+-- have read, by how much the number of the answer is greater if that ends the ask, 1 to take back the attempt, microseconds until
+-- they are due again, event, reason); those from the fourth on are left out as a rule. Where none was read this one says nothing
+-- of reading: a statement that does runs a trigger for each row, which counts the unread.
 update deliveries set
   state = moved.state,
   attempt = max(attempt - coalesce(moved.uncounted, 0), 0),
@@ -315,11 +315,11 @@ update deliveries set
   log = iif(moved.event is null, log, json_insert(iif(json_valid(log), log, '[]'), '$[#]', json_object('at', :at, 'event', moved.event,
     'attempt', attempt, 'token', token, 'process', owner, 'claimed_at', claimed_at, 'reason', moved.reason)))
 from (
-  select value ->> 0 as seq, value ->> 1 as state, value ->> 4 as uncounted, value ->> 5 as delay,
-    value ->> 6 as event, value ->> 7 as reason
-  from jsonb_each(:rows)
+  select value ->> 0 as first, value ->> 1 as last, value ->> 2 as state, value ->> 5 as uncounted, value ->> 6 as delay,
+    value ->> 7 as event, value ->> 8 as reason
+  from jsonb_each(:rows) limit -1
 ) as moved
-where deliveries.seq = moved.seq
+where deliveries.seq between moved.first and moved.last
 
 -- name: settle_read
 -- The same where some were read, or end their asks.
@@ -333,17 +333,17 @@ update deliveries set
   claim_until_due = null,
   settled_at = iif(moved.state = 'queued', null, :at),
   read_at = iif(moved.reads, coalesce(read_at, :at), read_at),
-  ask_state = iif(moved.answer is null, ask_state, 'replied'),
-  ask_answer_seq = coalesce(moved.answer, ask_answer_seq),
-  ask_ended_at = iif(moved.answer is null, ask_ended_at, :at),
+  ask_state = iif(moved.further is null, ask_state, 'replied'),
+  ask_answer_seq = coalesce(deliveries.seq + moved.further, ask_answer_seq),
+  ask_ended_at = iif(moved.further is null, ask_ended_at, :at),
   log = iif(moved.event is null, log, json_insert(iif(json_valid(log), log, '[]'), '$[#]', json_object('at', :at, 'event', moved.event,
     'attempt', attempt, 'token', token, 'process', owner, 'claimed_at', claimed_at, 'reason', moved.reason)))
 from (
-  select value ->> 0 as seq, value ->> 1 as state, value ->> 2 as reads, value ->> 3 as answer, value ->> 4 as uncounted,
-    value ->> 5 as delay, value ->> 6 as event, value ->> 7 as reason
-  from jsonb_each(:rows)
+  select value ->> 0 as first, value ->> 1 as last, value ->> 2 as state, value ->> 3 as reads, value ->> 4 as further,
+    value ->> 5 as uncounted, value ->> 6 as delay, value ->> 7 as event, value ->> 8 as reason
+  from jsonb_each(:rows) limit -1
 ) as moved
-where deliveries.seq = moved.seq
+where deliveries.seq between moved.first and moved.last
 
 -- name: list_claims
 select json_group_array(json_array(seq, token, attempt)) from deliveries indexed by deliveries_claimed
