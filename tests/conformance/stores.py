@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
-from agent_messaging.exceptions import SchemaVersionError
+from agent_messaging.exceptions import DatabaseError, SchemaVersionError
+from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import Kind
 from agent_messaging.payloads import checksum
-from agent_messaging.storage.ports import Role, Settling, Store
+from agent_messaging.storage.ports import Role, Settling, StagedRow, Store
 
 from .base import StoreFactory, StoreFixtures, need_processes
 from .world import World, ids
@@ -133,3 +135,13 @@ class StoreConformance(StoreFixtures):
         (finding,) = await world.store.check()
         assert damaged in finding
         assert len(finding.split()) > 3
+
+    async def test_an_archive_that_refers_to_what_it_does_not_have_is_refused_at_once(self, store: Store) -> None:
+        now = datetime.now(UTC).isoformat()
+        names = {"id": new_id(), "external_id": "bob", "organization_id": new_id(), "name": "bob"}
+        agent = StagedRow("agents", 0, {**names, "created_at": now, "updated_at": now})
+        await store.archive.begin_import("archive")
+        assert await store.archive.stage("archive", [agent])
+        with pytest.raises(DatabaseError, match="nothing was"):
+            await store.archive.finish_import("archive", 1, lambda rows: None)
+        assert await store.directory.find_agents(["bob"]) == []

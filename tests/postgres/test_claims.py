@@ -255,3 +255,17 @@ async def test_damage_is_found(postgres_dsn: str, open_store: StoreMaker) -> Non
     assert bad in finding
     assert good not in finding
     await eventually(lambda: store.deliveries.find_waiting())
+
+
+async def test_what_a_process_that_has_ended_still_has_is_found_by_name(
+    postgres_dsn: str, open_store: StoreMaker
+) -> None:
+    world = await World.create(await open_store(postgres_dsn))
+    messages = [await world.send() for _ in range(7)]
+    assert len(await world.claim(ordered=False)) == 7
+    ended = "insert into processes (id, host, pid, started_at, lease_until, ended_at, end_reason) values"
+    values = f"('{world.owner}', 'there', 7, now(), now(), now() - interval '2 minutes', 'died')"
+    await execute(postgres_dsn, f"{ended} {values}")
+    (finding,) = await world.store.check()
+    assert f"Process {world.owner} (pid 7 on there) has died, but has claims still" in finding
+    assert f"of the messages {', '.join(messages[:5])} and 2 more." in finding

@@ -550,6 +550,31 @@ async def test_who_is_removed_by_hand_while_it_speaks_is_told_that_it_is_no_part
     assert outcome.why is Why.NOT_PARTICIPANT
 
 
+@pytest.mark.parametrize("removed", ["agent", "organization"])
+async def test_a_removal_begins_again_where_another_agent_is_removed_by_hand(
+    postgres_dsn: str, store: PostgresStore, world: World, removed: str
+) -> None:
+    """The turn of who goes is to be the other one's, which is gone when it is written."""
+    others = new_id()
+    await store.directory.add_organization(others, "others", "", update_name=False)
+    guest = await add_agent(store, others, "guest")
+    meeting = await Gathering.active(world, world.alice, guest, world.carol)
+    await meeting.speak()
+    assert await meeting.holder() == guest
+    by_hand = await asyncpg.connect(postgres_dsn)
+    try:
+        async with by_hand.transaction():
+            await by_hand.execute(f"delete from agents where id = '{world.carol}'")
+            remove = store.directory.remove_agent if removed == "agent" else store.directory.remove_organization
+            removing = asyncio.ensure_future(remove("guest" if removed == "agent" else "others"))
+            await eventually(lambda: execute(postgres_dsn, f"{WAITS_FOR_LOCK} and query like '%with seqs%'"))
+        assert await removing
+    finally:
+        await by_hand.close()
+    assert await meeting.holder() == world.alice
+    assert list(await meeting.seats()) == [world.alice]
+
+
 async def test_round_trips_do_not_grow(store: PostgresStore, world: World, statements: list[str]) -> None:
     """An act is five, and so is a page of time-outs, but for the two looks at what is due."""
     small = await Gathering.active(world, world.alice, world.bob)

@@ -130,14 +130,15 @@ async def test_what_is_rolled_back_files_nothing(
 
 async def test_a_message_of_nobody_is_found(store: SQLiteStore, world: World) -> None:
     """No foreign key leads from messages to agents, so the check of the store looks for itself."""
-    await world.send(world.alice, world.bob)
+    id = await world.send(world.alice, world.bob)
     assert await store.check() == []
 
     def remove(connection: apsw.Connection) -> None:
         connection.execute("delete from agents where id = ?", (world.bob,))
 
     await store.engine.write(remove)
-    assert await store.check() == ["A row of messages refers to a row of agents that does not exist."]
+    (finding,) = await store.check()
+    assert f"The row of messages with id {id} refers to a row of agents that does not exist." in finding
 
 
 async def test_what_no_list_would_show_is_found(store: SQLiteStore, world: World) -> None:

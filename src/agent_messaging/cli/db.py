@@ -324,7 +324,7 @@ def check(options: Options) -> None:
         for finding in findings:
             say(f"- {finding}")
         if findings:
-            say(f"{count(len(findings), 'finding')}. Stop writing to the store and restore it from a backup.")
+            say(f"{count(len(findings), 'finding')}.")
         else:
             say("No damage found: the store is sound, and every message fits its checksum.")
 

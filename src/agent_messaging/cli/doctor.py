@@ -138,10 +138,7 @@ def _look_at_store(sdk: AgentMessaging, report: Report) -> list[Finding]:
     assert report.facts is not None
     assert report.index is not None
     found = [Finding(*_split(warning)) for warning in report.facts.warnings]
-    found += [
-        Finding(damage, "Stop writing, and restore the store from a backup.")
-        for damage in (report.damage or ())[:NAMED]
-    ]
+    found += [Finding(*_split(damage)) for damage in (report.damage or ())[:NAMED]]
     if report.index.behind >= FAR_BEHIND:
         problem = f"The search index is {count(report.index.behind, 'message')} behind; searches look through them all."
         step = f"A process that uses the store takes them in when it is idle; at once: `{command('db reindex')}`."

@@ -26,6 +26,8 @@ TURN_POLL = 0.5
 """Seconds between two looks at the turns that end by time, while there are any: who holds one up may die with it."""
 LAG_WARNING = 1.0
 """Seconds the loop may be late before it is said in the log: a handler blocks it."""
+NAMED = 10
+"""Dead processes that a line of the log names."""
 
 
 Advance = Callable[[], Awaitable[tuple[float | None, object]]]
@@ -171,7 +173,9 @@ class Timekeeper(Endless):
     async def _take_over(self, dead: list[str]) -> None:
         if dead:
             released = await self.store.processes.release(dead)
-            logger.info("%d processes died; %d messages and tasks taken over from them", len(dead), released)
+            logger.info(
+                "%d processes died; %d messages and tasks taken over from %s", len(dead), released, _named(dead)
+            )
             for duties in self.duties:
                 await duties.died(dead, released)
 
@@ -243,3 +247,8 @@ class Timekeeper(Endless):
             # What is due and did not move is held by somebody's lock: asking again at once would only burn.
             held = next_in <= 0 and not moved
             self.timer.look_in(self.presence.poll_interval if held else next_in)
+
+
+def _named(process_ids: list[str]) -> str:
+    more = len(process_ids) - NAMED
+    return ", ".join(process_ids[:NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -85,6 +85,35 @@ def tell_misfiled(seq: int) -> str:
     return (
         f"The delivery with seq {seq} is filed though message_numbers says that it is not, or the other way round. "
         "Restore the store from a backup, or correct the row."
+    )
+
+
+def tell_stray(table: str, key: str, parent: str) -> str:
+    """The finding about a row that refers to none; `key` says which it is, as "id 0198…"."""
+    return (
+        f"The row of {table} with {key} refers to a row of {parent} that does not exist. "
+        "Correct or delete the row, or restore the store from a backup."
+    )
+
+
+def tell_left_claims(
+    process_id: str, place: tuple[str, int], end_reason: str | None, message_ids: Sequence[str], number: int
+) -> str:
+    """The finding about what a process that has ended still has claimed; `message_ids` are the first of so many."""
+    host, pid = place
+    named = ", ".join(message_ids) + (f" and {number - len(message_ids)} more" if number > len(message_ids) else "")
+    return (
+        f"Process {process_id} (pid {pid} on {_printable(host)}) has {end_reason or 'ended'}, but has claims still, of "
+        f"the messages {named}. Leave a process running that uses the store: each returns at the hard end of its claim."
+    )
+
+
+def tell_hidden(agent_id: str, kind: str, number: int) -> str:
+    """The finding about deliveries that no claim finds."""
+    return (
+        f"Of agent {_printable(agent_id)} {number} deliveries of the kind {_printable(kind)} are open below the floor "
+        "of their mailbox, where no claim looks for them: another program made them so. Empty the table floors, which "
+        "fills by itself."
     )
 
 

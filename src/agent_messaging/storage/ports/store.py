@@ -96,7 +96,7 @@ class Store(Protocol):
     async def check(self) -> list[str]:
         """Look for damage: the integrity of the store, the checksum of every body, the values of every row.
 
-        Each finding is one or two sentences and names the row.
+        Each finding names the row, and its last sentence is what to do.
         """
         ...
 

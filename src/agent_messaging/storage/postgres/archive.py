@@ -8,6 +8,9 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
+import asyncpg
+
+from ...exceptions import DatabaseError
 from ..archive import BODIES, SHARED, TABLES, TAKEN, Comparison, Reader, Writer, shift_of, to_line
 from ..batches import MAX_BYTES
 from ..ports import ImportState, StagedRow
@@ -95,7 +98,18 @@ class PostgresArchive:
             await connection.execute(_SQL["end_import"], archive)
             return True
 
-        return await self._engine.run(finish, write=True, budget=_LONG)
+        async def finish_whole(connection: Connection) -> bool:
+            try:
+                return await finish(connection)
+            except (
+                asyncpg.ForeignKeyViolationError
+            ) as error:  # elsewhere a call begins again after one: others removed it
+                raise DatabaseError(
+                    f"The archive refers to what it does not have ({error.constraint_name}); nothing was imported. "
+                    "Export it again from its store."
+                ) from error
+
+        return await self._engine.run(finish_whole, write=True, budget=_LONG)
 
     async def drop_import(self, archive: str) -> None:
         async def drop(connection: Connection) -> None:

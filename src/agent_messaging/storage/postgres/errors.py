@@ -70,6 +70,11 @@ _REPEAT = Rule(
     "The transaction collided with others again and again ({detail}); nothing was stored. Try again.",
     passes=True,
 )
+_REMOVED = Rule(
+    StorageBusyError,
+    "Others removed what this call refers to, again and again ({detail}); nothing was stored. Try again.",
+    passes=True,
+)
 _STALE = Rule(
     StorageBusyError, "The schema changed under this call ({detail}); nothing was stored. Try again.", passes=True
 )
@@ -115,6 +120,7 @@ _RULES = {
         "The disk of PostgreSQL at {location} is full; nothing was stored. Make room and try again.",
     ),
     "53": Rule(StorageBusyError, "PostgreSQL at {location} is short of resources ({detail}); nothing was stored."),
+    "23503": _REMOVED,  # a foreign key: the same call finds at its next try what is left
     "40": _REPEAT,
     "55P03": _BUSY,
     "57014": _BUSY,

@@ -7,9 +7,6 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-import asyncpg
-
-from ...exceptions import StorageBusyError
 from ...models import AskState, DeliveryState, SessionType
 from ..admission import GraphMissing
 from ..forwarding import Known, judge
@@ -21,7 +18,6 @@ from .engine import Connection, Engine
 _SQL = Queries(__package__, "forwarding")
 _ASKS = Queries(__package__, "asks")
 _DELIVERIES = Queries(__package__, "deliveries")
-_TRIES = 5
 
 
 class PostgresForwarding:
@@ -31,27 +27,15 @@ class PostgresForwarding:
         self._engine = engine
 
     async def forward(self, forward: NewForward, *, owner: str, now: datetime | None = None) -> ForwardOutcome:
-        async def work(connection: Connection) -> Forwarded:
-            try:
-                return await _forward(connection, forward, owner, now)
-            except asyncpg.ForeignKeyViolationError:
-                raise _AgentRemoved from None
-
-        for _ in range(_TRIES):
-            try:
-                return await self._engine.run(work, write=True, repeatable=True)
-            except _NotDone as answered:
-                return answered.outcome
-            except _AgentRemoved:
-                continue  # since it was looked for; now it is seen that it has gone
-        raise StorageBusyError("Agents were removed again and again meanwhile; the ask was not passed on.")
+        try:
+            return await self._engine.run(
+                lambda connection: _forward(connection, forward, owner, now), write=True, repeatable=True
+            )
+        except _NotDone as answered:
+            return answered.outcome
 
     async def list_hops(self, message_ids: Collection[str]) -> list[Hop]:
         return await self._engine.run(lambda connection: _list_hops(connection, message_ids), write=False)
-
-
-class _AgentRemoved(Exception):
-    """A foreign key failed."""
 
 
 class _NotDone(Exception):

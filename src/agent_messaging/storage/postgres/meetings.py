@@ -365,22 +365,13 @@ class PostgresMeetings:
     async def _contend(
         self, work: Callable[[Connection], Awaitable[T]], *, repeatable: bool, budget: float | None = None
     ) -> T:
-        """Run `work` again where another transaction stored the same first, or removed an agent, as it finds then."""
-
-        async def meet_others(connection: Connection) -> T:
-            try:
-                return await work(connection)
-            except asyncpg.ForeignKeyViolationError:
-                raise _LostRace from None  # by hand an agent is removed without having left its meetings
-
+        """Run `work` again where another transaction stored the same first, as it finds then."""
         for _ in range(_TRIES):
             try:
-                return await self._engine.run(meet_others, write=True, repeatable=repeatable, budget=budget)
+                return await self._engine.run(work, write=True, repeatable=repeatable, budget=budget)
             except _LostRace:
                 continue
-        raise StorageBusyError(
-            "Others stored the same ids or keys, or removed agents, again and again; nothing was stored."
-        )
+        raise StorageBusyError("Others stored the same ids or keys again and again; nothing was stored. Try again.")
 
     async def _fetch(self, name: str, *values: object) -> Any:
         return await self._fetch_within(None, name, *values)

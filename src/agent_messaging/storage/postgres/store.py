@@ -13,7 +13,7 @@ import asyncpg
 
 from ...exceptions import ConfigurationError, NotInitializedError
 from ..batches import MAX_BYTES
-from ..checks import KEYS, RULES, examine, find_damage, tell_miscount
+from ..checks import KEYS, RULES, examine, find_damage, tell_hidden, tell_left_claims, tell_miscount, tell_stray
 from ..ports import Capabilities, Dues, StoreFacts
 from ..sql import Queries
 from . import errors, horizon, schema
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from ...observing.figures import PoolFigures
 
 _SCHEMA = Queries(__package__, "schema")
-_DELIVERIES = Queries(__package__, "deliveries")
-_MESSAGES = Queries(__package__, "messages")
 _CHECKS = Queries(__package__, "checks")
 _NEXT = (
     ("deliveries", "advance_next", "next_in"),
@@ -192,19 +190,15 @@ class PostgresStore:
 
     async def check(self) -> list[str]:
         """See the port. The pages of PostgreSQL itself are `pg_amcheck`'s to check."""
-        findings = []
-        ((orphans,),) = await self.engine.fetch(_MESSAGES["check_claims"])
-        if orphans:
-            findings.append(f"{orphans} deliveries are claimed by processes that have ended.")
-        ((strays,),) = await self.engine.fetch(_CHECKS["find_strays"])
-        findings += ["A row of messages refers to a row of agents that does not exist."] * strays
+        findings = [
+            tell_stray("messages", f"id {id}", "agents") for (id,) in await self.engine.fetch(_CHECKS["find_strays"])
+        ]
+        findings += [
+            tell_left_claims(process_id, (host, pid), *left)
+            for process_id, host, pid, *left in await self.engine.fetch(_CHECKS["find_left_claims"])
+        ]
         findings += [tell_miscount(*row) for row in await self.engine.fetch(_CHECKS["find_miscounts"])]
-        ((hidden,),) = await self.engine.fetch(_DELIVERIES["check_floors"])
-        if hidden:
-            findings.append(
-                f"{hidden} deliveries are open below the floor of their mailbox, where no claim looks for them: "
-                "another program made them so. Empty the table floors, which fills by itself."
-            )
+        findings += [tell_hidden(*row) for row in await self.engine.fetch(_CHECKS["find_hidden"])]
         for table in RULES:
             offset, after, is_end = 0, 0, False
             while not is_end:

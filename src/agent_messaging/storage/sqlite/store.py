@@ -14,7 +14,7 @@ import apsw
 
 from ...exceptions import ConfigurationError
 from ..batches import MAX_BYTES
-from ..checks import RULES, examine, find_damage, tell_miscount, tell_misfiled
+from ..checks import RULES, examine, find_damage, tell_miscount, tell_misfiled, tell_stray
 from ..ports import Capabilities, Dues, StoreFacts
 from ..sql import Queries
 from . import schema
@@ -207,9 +207,10 @@ def _check_integrity(connection: apsw.Connection) -> list[str]:
         with suppress(apsw.CorruptError):
             fetch(connection, _CHECKS["touch_index"], {})
         found = [str(row[0]) for row in connection.execute("pragma integrity_check(100)")]
-    damage = [] if found == ["ok"] else [f"SQLite's integrity check says: {line}." for line in found]
-    strays = [("messages", "agents") for _ in fetch(connection, _CHECKS["find_strays"], {})]
-    strays += [(table, parent) for table, _, parent, _ in connection.execute("pragma foreign_key_check")]
+    remedy = "Stop writing, and restore the store from a backup."
+    damage = [] if found == ["ok"] else [f"SQLite's integrity check says: {line}. {remedy}" for line in found]
+    damage += [tell_stray("messages", f"id {id}", "agents") for id in fetch(connection, _CHECKS["find_strays"], {})]
+    strays = connection.execute("pragma foreign_key_check").fetchall()
+    damage += [tell_stray(str(table), f"rowid {rowid}", str(parent)) for table, rowid, parent, _ in strays]
     damage += [tell_misfiled(seq) for seq in fetch(connection, _CHECKS["find_misfiled"], {})]
-    damage += [tell_miscount(*row) for row in fetch(connection, _CHECKS["find_miscounts"], {})]
-    return damage + [f"A row of {table} refers to a row of {parent} that does not exist." for table, parent in strays]
+    return damage + [tell_miscount(*row) for row in fetch(connection, _CHECKS["find_miscounts"], {})]

@@ -63,12 +63,26 @@ select to_jsonb(t)::text as row from (
 
 -- name: find_strays
 -- Messages whose agents do not exist: foreign keys lead to none.
-select count(*) as strays from (
-  select from messages m
-  where not exists (select from agents a where a.id = m.sender_id)
-    or (m.recipient_id is not null and not exists (select from agents a where a.id = m.recipient_id))
-  limit 100
-) s
+select m.id::text from messages m
+where not exists (select from agents a where a.id = m.sender_id)
+  or (m.recipient_id is not null and not exists (select from agents a where a.id = m.recipient_id))
+limit 100
+
+-- name: find_left_claims
+-- PostgreSQL alone: a lease may be over while a claim is being committed; a lock of SQLite's processes never is. What a
+-- process that has ended still has claimed returns at its hard end, but only a mistake leaves it there.
+select p.id::text, p.host, p.pid, p.end_reason, (array_agg(m.id::text order by d.seq))[:5] as message_ids, count(*) as number
+from deliveries d join processes p on p.id = d.owner join messages m on m.seq = d.seq
+where d.state = 'claimed' and p.ended_at < store_now() - interval '1 minute'
+group by p.id
+
+-- name: find_hidden
+-- PostgreSQL alone. What is open below the floor of its mailbox, where nobody looks for it; somebody has written there by hand.
+select d.recipient_id::text, d.kind, count(*) from deliveries d
+where (d.state = 'claimed' or d.state = 'queued' and d.run_at is null) and d.seq <= (
+  select f.seq from floors f where f.recipient_id = d.recipient_id and f.kind = d.kind order by f.seq desc limit 1
+)
+group by d.recipient_id, d.kind
 
 -- name: find_miscounts
 select x.agent_id::text, x.kind, sum(x.unread)::bigint as unread, sum(x.found)::bigint as found from (

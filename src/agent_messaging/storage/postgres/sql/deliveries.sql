@@ -153,13 +153,6 @@ select lower_floors($1::bigint[])
 -- PostgreSQL alone.
 select bound, before, is_held from raise_floors($1::bigint[], $2::bigint, $3::integer, $4::bigint, $5::text[])
 
--- name: check_floors
--- PostgreSQL alone. What is open below the floor of its mailbox, where nobody looks for it; somebody has written there by hand.
-select count(*) from deliveries d
-where (d.state = 'claimed' or d.state = 'queued' and d.run_at is null) and d.seq <= (
-  select f.seq from floors f where f.recipient_id = d.recipient_id and f.kind = d.kind order by f.seq desc limit 1
-)
-
 -- name: advance_next
 select extract(epoch from t.next_at - t.now)::float8 as next_in from (
   select coalesce($1::timestamptz, store_now()) as now, least(

@@ -222,11 +222,6 @@ where d.recipient_id = $1::text::uuid and d.kind = $2 and d.read_at is null and 
   and ($7::text[] is null or d.state = any($7::text[]))
   and ($8::text is null or d.sender_id = $8::text::uuid)
 
--- name: check_claims
--- Counts the claims of dead processes. They end at their hard end, but only a mistake leaves them there.
-select count(*) from deliveries d join processes p on p.id = d.owner
-where d.state = 'claimed' and p.ended_at < store_now() - interval '1 minute'
-
 -- name: find_newest_xid
 -- Whether the newest message, or event, bears a transaction number that this server has not given out yet.
 select coalesce(greatest(

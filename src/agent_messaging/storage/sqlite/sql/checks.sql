@@ -226,8 +226,8 @@ select json_group_array(rowid) from (select rowid from search_words where search
 
 -- name: find_strays
 -- Messages whose agents do not exist: foreign keys lead to none.
-select json_group_array(seq) from (
-  select seq from messages as m
+select json_group_array(id) from (
+  select id from messages as m
   where not exists (select 1 from agents where id = m.sender_id)
     or (recipient_id is not null and not exists (select 1 from agents where id = m.recipient_id))
   limit 100
