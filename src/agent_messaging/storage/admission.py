@@ -7,7 +7,6 @@ the call itself have negative numbers. Circles of asks are judged in `circles`.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field, replace
 
@@ -35,6 +34,8 @@ from .topics import find_limit
 
 OUTSIDE = 0
 """Where an agent's own code took an ask: in no handler's run. Otherwise the seq of the message whose run it was in."""
+
+_NOBODY: frozenset[str] = frozenset()
 
 HIDING = (MailboxFull, NotWaiting, Unexpected)
 """Refusals that an agent which does not exist brings about, too. That it is missing has to be said first."""
@@ -329,48 +330,52 @@ class _Conversations:
         self.ended: set[int] = set()
         self.asked: dict[int, tuple[Pair, OpenAsk, OpenAsk | None]] = {}
         """Asks of the call that it has not answered, each with the one that it answers."""
-        self.askers: Counter[str] = Counter()
+        self.askers: dict[str, int] = {}
         """How many those are, by asker."""
         self.next_seq = -1
 
     def judge(self, group: NewGroup, found: Found) -> Plan | Refusal:
         """What is to become of the group; nothing is done yet."""
         (delivery,) = group.deliveries
-        pair = (group.sender_id, delivery.recipient_id)
-        if found.there is not None and self._find_answered(group, pair, found.there) is not None:
+        sender_id, recipient_id = group.sender_id, delivery.recipient_id
+        pair, back = (sender_id, recipient_id), (recipient_id, sender_id)
+        if found.there is not None and self._find_answered(group, self._open_ask(back, found.there), found.there):
             found = found.there
-        answered = self._find_answered(group, pair, found)
-        session_id = self.sessions.get((pair_of(group), found.thread), found.session_id)
+        theirs = self._open_ask(back, found)
+        answered = self._find_answered(group, theirs, found)
+        session_id = self.sessions.get((pair if pair < back else back, found.thread), found.session_id)
         if answered is None and group.answers is Answering.REQUIRED:
             return NotWaiting(session_id, (*found.taken_elsewhere, *found.open_elsewhere))
-        theirs = self.open.get((pair[::-1], found.thread), found.theirs)
         ask = None
         if group.ask_timeout is not None:
-            ask = OpenAsk(self.next_seq, delivery.message_id, self.view.owner, found.within, _taken_within(answered))
+            taken_within = None if answered is None else answered.within or OUTSIDE
+            ask = OpenAsk(self.next_seq, delivery.message_id, self.view.owner, found.within, taken_within)
             if refused := self._refuse(pair, found, ask, theirs, answered):
                 return refused
             if group.only_if_expected and answered is None and not found.waiters:
                 return Unexpected()
         assert group.session_id is not None, "a conversation message comes with the id of a session"
         return Plan(
-            *pair,
+            sender_id,
+            recipient_id,
             delivery.message_id,
             found.thread,
-            session_id=session_id or group.session_id,
-            opens=session_id is None,
-            answered=answered,
-            ask=ask,
-            waiters=found.waiters if answered is None else frozenset(),
-            is_asked=answered is None and theirs is not None,
-            notify=group.notify and theirs is None and not found.waiters,
+            session_id or group.session_id,
+            session_id is None,
+            answered,
+            ask,
+            found.waiters if answered is None else _NOBODY,
+            answered is None and theirs is not None,
+            group.notify and theirs is None and not found.waiters,
         )
 
     def accept(self, plan: Plan) -> None:
         """Take in what is to be stored."""
         sender_id, recipient_id = pair = (plan.sender_id, plan.recipient_id)
-        self.sessions[(min(pair), max(pair)), plan.thread] = plan.session_id
+        back = (recipient_id, sender_id)
+        self.sessions[pair if pair < back else back, plan.thread] = plan.session_id
         if (answered := plan.answered) is not None:
-            self.open[pair[::-1], plan.thread] = None
+            self.open[back, plan.thread] = None
             self.ended.add(answered.seq)
             if answered.seq < 0:
                 answered.answer_id = plan.message_id
@@ -379,12 +384,15 @@ class _Conversations:
         if (ask := plan.ask) is not None:
             self.open[pair, plan.thread] = ask
             self.asked[ask.seq] = (pair, ask, answered)
-            self.askers[sender_id] += 1
+            self.askers[sender_id] = self.askers.get(sender_id, 0) + 1
             self.next_seq -= 1
 
-    def _find_answered(self, group: NewGroup, pair: Pair, found: Found) -> OpenAsk | None:
-        theirs = self.open.get((pair[::-1], found.thread), found.theirs)
-        if theirs is not None and theirs.seq > 0 and not found.is_answerable:
+    def _open_ask(self, pair: Pair, found: Found) -> OpenAsk | None:
+        """That of the recipient to the sender."""
+        return self.open.get((pair, found.thread), found.theirs)
+
+    def _find_answered(self, group: NewGroup, theirs: OpenAsk | None, found: Found) -> OpenAsk | None:
+        if theirs is None or (theirs.seq > 0 and not found.is_answerable):
             return None
         is_meant = is_answer(
             group.answers, theirs, asked_by_run=found.asked_by_run, answers_within=group.answers_within
@@ -397,7 +405,7 @@ class _Conversations:
         mine = self.open.get((pair, found.thread), found.mine)
         # A circle goes on from the recipient, or through an ask of the same pair behind which the new one waits: the
         # one in the same thread, or the one that it is made for, which would be asked again, and again.
-        waits_new = self.askers[pair[1]] - (answered is not None and answered.seq < 0)
+        waits_new = self.askers.get(pair[1], 0) - (answered is not None and answered.seq < 0)
         if mine is not None or found.chained is not None or found.asks_others or theirs is not answered or waits_new:
             new = _waiting(pair, ask, answered)
             path = self._find_circle(new, None if mine is None else mine.seq, answered)
@@ -421,11 +429,6 @@ class _Conversations:
         # One that cannot be reached from the recipient does not wait for the new one.
         behind = waiting.get(first)
         return None if behind is None else find_circle(new, waiting.values(), graph.staff, behind=behind)
-
-
-def _taken_within(answered: OpenAsk | None) -> int | None:
-    """Where an ask is taken that is itself an answer: in the run that made the ask that it answers."""
-    return None if answered is None else answered.within or OUTSIDE
 
 
 def _waiting(pair: Pair, ask: OpenAsk, answered: OpenAsk | None) -> WaitingAsk:
