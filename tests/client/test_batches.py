@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from agent_messaging import DatabaseError, HandlerError, TaskContext
+from agent_messaging import DatabaseError, HandlerError, StorageFullError, TaskContext, TaskFailedError
 from agent_messaging.handlers import register_message_notification_handler
 from agent_messaging.ids import uuid7
 from agent_messaging.models import AskState, Kind
 from agent_messaging.storage.batches import size_of
-from agent_messaging.storage.ports import NewGroup, Role, Settlement
+from agent_messaging.storage.ports import NewGroup, Role, Settlement, TaskSettlement
 from tests.client.conversing import Clerk, ask, nothing_is_left
 from tests.client.support import SOON, Inbox, MakeSdk, Sdk
 from tests.conformance.world import World
@@ -317,6 +317,43 @@ async def test_an_answer_that_the_store_refuses_fails_its_ask_alone(make_sdk: Ma
     assert [isinstance(one, HandlerError) for one in ended] == [number % 7 == 3 for number in range(20)], ended
     assert "could not be stored" in str(ended[3])
     await nothing_is_left(sdk)
+
+
+@pytest.mark.parametrize("error", [DatabaseError, StorageFullError])
+async def test_a_result_that_the_store_does_not_take_disturbs_no_other(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch, error: type[DatabaseError]
+) -> None:
+    """What it refuses fails its task, and is given to nobody; what it has no room for is stored when there is some."""
+    sdk = await make_sdk()
+    tasks, has_room, everybody_is_here = sdk.tasks.engine.workforce.tasks, asyncio.Event(), asyncio.Barrier(3)
+
+    def refusing(call: Any) -> Any:
+        async def refuse(ends: Sequence[TaskSettlement], *requests: Any, **options: Any) -> Any:
+            if any(end.size > REFUSED for end in ends) and not has_room.is_set():
+                raise error("It is too large.")
+            return await call(ends, *requests, **options)
+
+        return refuse
+
+    for name in ("exchange", "settle"):
+        monkeypatch.setattr(tasks, name, refusing(getattr(tasks, name)))
+
+    @sdk.register_task_handler("w", capabilities=["big"], max_concurrent_tasks=3)
+    async def big(size: int, context: TaskContext) -> str:
+        await everybody_is_here.wait()
+        return "x" * size
+
+    large = asyncio.create_task(sdk.tasks.delegate("big", 2 * REFUSED, task_id="large", wait=True, timeout=SOON))
+    small = (sdk.tasks.delegate("big", size, wait=True, timeout=SOON) for size in (1, 2))
+    assert await asyncio.gather(*small) == ["x", "xx"]
+    has_room.set()
+    await asyncio.wait({large})
+    for told in (large, sdk.tasks.result("large", timeout=SOON)):
+        if error is StorageFullError:
+            assert await told == "x" * 2 * REFUSED
+        else:
+            with pytest.raises(TaskFailedError):
+                await told
 
 
 @pytest.mark.sampled(1)

@@ -11,9 +11,9 @@ import asyncio
 import logging
 from collections.abc import Collection, Sequence
 
-from ..exceptions import DatabaseError, OutcomeUnknownError, StorageFullError
+from ..exceptions import DatabaseError, OutcomeUnknownError
 from ..models import Kind
-from ..storage.batches import do_apart, is_of_one
+from ..storage.batches import do_apart, is_of_one, is_refused_for_good
 from ..storage.ports import (
     CLAIM_MARGIN,
     AppendOutcome,
@@ -284,7 +284,7 @@ class Dispatcher(Service):
     def _without_answer(self, ending: Ending, error: Exception) -> Ending | None:
         """How a run ends whose answer the store refuses for good; None if it has none, or the store is merely full."""
         settlement, delivery = ending
-        if settlement.answer is None or isinstance(error, StorageFullError) or not is_of_one(error):
+        if settlement.answer is None or not is_refused_for_good(error):
             return None
         logger.error("the answer to message %s could not be stored: %s", delivery.message_id, describe(error))
         self.runs.forget_answer(settlement)

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from ..bodies import open_body
-from ..exceptions import DatabaseError, StorageCorruptError, StorageFullError
-from ..storage.batches import MAX_BYTES, is_of_one
+from ..exceptions import DatabaseError, StorageCorruptError
+from ..storage.batches import MAX_BYTES, is_of_one, is_refused_for_good
 from ..storage.ports import IndexBatch, IndexEntry, Presence, SearchStore, UnindexedMessage
 from .probes import probe
 from .rounds import Rounds, rest
@@ -81,7 +81,7 @@ async def take_in(search: SearchStore, process_id: str, *, limit: int = BATCH) -
             raise
         if len(batch.messages) > 1:  # one may be to blame: it is found among fewer
             return await take_in(search, process_id, limit=max(limit // 4, 1))
-        if isinstance(error, StorageFullError):  # there may be room later, and what is left out would not be found
+        if not is_refused_for_good(error):  # what is left out now would never be found
             raise
         logger.error("%s stays out of the index, because the store refuses its words: %s", _names(batch), error)
         is_done = await search.index(process_id, after, batch.to, [])

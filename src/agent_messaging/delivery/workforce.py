@@ -17,7 +17,7 @@ from ..exceptions import AgentMessagingError, DatabaseError, OutcomeUnknownError
 from ..handlers.tasks import Rate, TaskHandler, TaskHandlers
 from ..models import TaskState
 from ..observing.facts import FactType
-from ..storage.batches import MAX_BYTES, do_apart, is_of_one, take
+from ..storage.batches import MAX_BYTES, do_apart, is_of_one, is_refused_for_good, take
 from ..storage.ports import (
     CLAIM_MARGIN,
     Beat,
@@ -27,7 +27,6 @@ from ..storage.ports import (
     NewWorker,
     Settling,
     TaskClaim,
-    TaskNews,
     TaskRequest,
     TaskSettlement,
 )
@@ -42,7 +41,10 @@ from .workplace import Workplace
 
 logger = logging.getLogger("agent_messaging.delivery")
 
+PAUSE = 1.0
+"""Seconds before tasks are taken again after that has failed, and not because of the store."""
 ROLE = "worker"
+"""What a worker is in the registry of agents."""
 MOST_ASSIGNED = 1_000
 """Tasks that are assigned again at once."""
 MOST_TAKEN = 256
@@ -140,9 +142,7 @@ class Workforce(Service):
     async def aclose(self, timeout: float) -> None:
         """Give back what still runs, uncounted; settle; take leave of the store."""
         self.begin_draining()
-        if self._loop is not None:
-            with contextlib.suppress(ValueError):
-                self.handlers.leave(self._handlers_changed)
+        self.handlers.leave(self._handlers_changed)
         await self.labour.stop(timeout)
         if self._task is None:
             return
@@ -201,7 +201,7 @@ class Workforce(Service):
         news = await self.tasks.cancel(task_ids, reason)
         if self.facts.ears.is_heard:
             self.facts.of_tasks(FactType.WITHDRAWN, task_ids, news.moved)
-        self._tell(task_ids, news)
+        self.announcer.worked(task_ids, news.processes | news.listeners)
         auditing.tasks_cancelled(task_ids, news.moved, reason)
         return news.moved
 
@@ -242,9 +242,6 @@ class Workforce(Service):
             if due:
                 self.workplace.timer.look_in(due)
 
-    def _tell(self, task_ids: Sequence[str], news: TaskNews) -> None:
-        self.announcer.worked(task_ids, news.processes | news.listeners)
-
     # --- the exchange -------------------------------------------------------------------------------------------------
 
     async def _exchange_forever(self) -> None:
@@ -264,7 +261,7 @@ class Workforce(Service):
                 await self._pause(attempts.failed(error))
             except Exception:
                 logger.exception("taking tasks failed, going on")
-                await self._pause(1.0)
+                await self._pause(PAUSE)
 
     async def _pause(self, seconds: float) -> None:
         self._quiet.set()
@@ -287,25 +284,18 @@ class Workforce(Service):
         requests = self._requests()
         if not batch and not requests:
             return
-        # Whoever gets hungry while this is under way stays so.
+        # A worker that gets hungry while this is under way stays so.
         self._hungry -= {request.worker_id for request in requests}
         probe("before_tasks_settle")
         exchanged = await self._settle(batch, requests, owner)
         probe("after_tasks_settle")
-        if owner != self.presence.process_id:
-            return  # lost meanwhile: what was taken under the old incarnation is not ours to run
-        del self.settling[: len(batch)]
-        if self.facts.ears.is_heard:
-            again = {settlement.claim for settlement in self.settling}  # the store refuses their results for good
-            ends = zip(batch, exchanged.moved, strict=True)
-            self.facts.settled((one, moved) for one, moved in ends if one.claim not in again)
-        for settlement, moved in zip(batch, exchanged.moved, strict=True):
-            if not moved:
-                logger.warning("the claim on task %s was lost: its result is refused", settlement.claim.task_id)
-        self._keep_time(settlement.delay for settlement in batch)
-        self._keep_time({task.run_limit + CLAIM_MARGIN for task in exchanged.claimed})
-        self._begin(exchanged)
-        self._tell_ends(batch, exchanged)
+        if exchanged is None:
+            self._hungry |= {request.worker_id for request in requests}
+        elif owner == self.presence.process_id:  # else lost meanwhile: what the old incarnation took is not ours to run
+            del self.settling[: len(batch)]
+            self._tell_ended(batch, exchanged)
+            self._keep_time({task.run_limit + CLAIM_MARGIN for task in exchanged.claimed})
+            self._begin(exchanged)
         if self.settling or self._hungry or (batch and self._leaving):
             self.bell.wake()
 
@@ -359,11 +349,19 @@ class Workforce(Service):
                 rate.spend()
             self.labour.begin(worker, task, self._ended)
 
-    def _tell_ends(self, batch: Sequence[TaskSettlement], exchanged: Exchanged) -> None:
-        """Have the settlements announced. What has surely ended is told as it is; the rest is looked at."""
+    def _tell_ended(self, batch: Sequence[TaskSettlement], exchanged: Exchanged) -> None:
+        """Have settlements announced that the store has answered.
+
+        What has surely ended is told as it is; the rest is looked at.
+        """
+        if self.facts.ears.is_heard:
+            self.facts.settled(zip(batch, exchanged.moved, strict=True))
+        self._keep_time(settlement.delay for settlement in batch)
         ended, others = list[EndedTask](), list[str]()
         for settlement, moved in zip(batch, exchanged.moved, strict=True):
             task_id, state = settlement.claim.task_id, _SURE_ENDS.get(settlement.how)
+            if not moved:
+                logger.warning("the claim on task %s was lost: its result is refused", task_id)
             if moved and state is not None:
                 result = settlement.result, settlement.checksum
                 ended.append(EndedTask(task_id, state, settlement.reason, *result))
@@ -383,13 +381,18 @@ class Workforce(Service):
             self.bell.look()  # another worker may take the next suspect now
         self.bell.wake()
 
-    async def _settle(self, batch: list[TaskSettlement], requests: list[TaskRequest], owner: str) -> Exchanged:
-        """Settle and take in one commit; where one may be to blame that it failed, settle apart and take nothing."""
+    async def _settle(self, batch: list[TaskSettlement], requests: list[TaskRequest], owner: str) -> Exchanged | None:
+        """Settle and take in one commit; None: one may be to blame that it failed, and the ends were settled apart."""
         try:
             return await self.tasks.exchange(batch, requests, owner=owner)
         except Exception as error:
             if not batch or not is_of_one(error):
                 raise
+        await self._settle_apart(batch, owner)
+        return None
+
+    async def _settle_apart(self, batch: list[TaskSettlement], owner: str) -> None:
+        """Settle the first that wait, so that one that fails hinders no other; it is tried again behind the others."""
         processes = set[str]()
 
         async def settle(some: Sequence[TaskSettlement]) -> list[bool]:
@@ -398,30 +401,36 @@ class Workforce(Service):
             return news.moved
 
         answers = await do_apart(settle, batch)
-        for number, (settlement, answer) in enumerate(zip(batch, answers, strict=True)):
-            if isinstance(answer, Exception):
-                logger.error("the end of task %s could not be stored: %s", settlement.claim.task_id, describe(answer))
-                if settlement.result is None:
-                    raise answer
-                # The store refuses this result for good, so the task has none.
-                self.settling.append(TaskSettlement(settlement.claim, Settling.DEAD, reason=describe(answer)))
-                answers[number] = True
-        return Exchanged([answer is True for answer in answers], processes, [])
+        if owner != self.presence.process_id:
+            return  # lost meanwhile, and forgotten
+        del self.settling[: len(batch)]
+        ended, moved, failed = list[TaskSettlement](), list[bool](), list[Exception]()
+        for settlement, answer in zip(batch, answers, strict=True):
+            if not isinstance(answer, Exception):
+                ended.append(settlement)
+                moved.append(answer)
+            elif settlement.result is not None and is_refused_for_good(answer):  # so the task has none
+                reason = describe(answer)
+                logger.error("the result of task %s could not be stored: %s", settlement.claim.task_id, reason)
+                self.settling.append(TaskSettlement(settlement.claim, Settling.DEAD, reason=reason))
+            else:
+                self.settling.append(settlement)
+                failed.append(answer)
+        self._tell_ended(ended, Exchanged(moved, processes, []))
+        if failed:
+            raise failed[0]
 
     # --- looks at the store -------------------------------------------------------------------------------------------
 
     async def _enroll(self, owner: str) -> None:
-        """Let the store know who works here, and that they live."""
+        """Tell the store who works here, who does no more, and that they live."""
         if owner != self._enrolled_as:
             self._enrolled.clear()  # under a new incarnation everybody appears anew
             self._enrolled_as = owner
         wanted = {} if self._is_draining else {handler.worker_id: handler for handler in self.handlers}
-        at_work = {job.worker.worker_id for job in self.labour.running}
         self._leaving = set() if self._is_draining else self._enrolled.keys() - wanted.keys()
-        for worker_id in sorted(self._leaving - at_work) if not self.settling else ():
-            self._leaving.remove(worker_id)
-            del self._enrolled[worker_id]
-            await self.workers.unregister(worker_id, process_id=owner)
+        if not self.settling:  # the ends of their runs go first
+            await self._dismiss(owner)
         for worker_id, handler in wanted.items():
             if self._enrolled.get(worker_id) is not handler:
                 worker = NewWorker(
@@ -433,16 +442,28 @@ class Workforce(Service):
                 self._hungry.add(worker_id)
         now = monotonic()
         if now >= self._next_beat:
-            beats = [Beat(worker_id, self.interval * BEATS) for worker_id in self._enrolled]
-            known = await self.workers.heartbeat(beats, process_id=owner)
-            for beat, is_known in zip(beats, known, strict=True):
-                if not is_known:  # others took it for dead and forgot it
-                    del self._enrolled[beat.worker_id]
-                    self.bell.wake()
+            await self._beat(owner)
             self._next_beat = now + self.interval
         for worker_id in [worker_id for worker_id, due in self._resume_at.items() if now >= due]:
             del self._resume_at[worker_id]
             self._hungry.add(worker_id)
+
+    async def _dismiss(self, owner: str) -> None:
+        """Take leave for the workers without a handler whose last run has ended."""
+        at_work = {job.worker.worker_id for job in self.labour.running}
+        for worker_id in sorted(self._leaving - at_work):
+            self._leaving.remove(worker_id)
+            del self._enrolled[worker_id]
+            await self.workers.unregister(worker_id, process_id=owner)
+
+    async def _beat(self, owner: str) -> None:
+        """Give a sign of life for each worker. One that others took for dead and forgot appears anew."""
+        beats = [Beat(worker_id, self.interval * BEATS) for worker_id in self._enrolled]
+        known = await self.workers.heartbeat(beats, process_id=owner)
+        for beat, is_known in zip(beats, known, strict=True):
+            if not is_known:
+                del self._enrolled[beat.worker_id]
+                self.bell.wake()
 
     async def _find_lost(self) -> None:
         """Stop the runs whose tasks were cancelled, have expired, or are another's."""

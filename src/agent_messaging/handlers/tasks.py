@@ -182,8 +182,9 @@ class TaskHandlers:
         self._followers.append(changed)
 
     def leave(self, changed: Callable[[], None]) -> None:
-        """Call it no more."""
-        self._followers.remove(changed)
+        """Call it no more. Nothing happens if it was not called."""
+        if changed in self._followers:
+            self._followers.remove(changed)
 
     def _changed(self) -> None:
         for changed in [*self._followers]:

@@ -57,6 +57,11 @@ def is_of_one(error: Exception) -> bool:
     return not isinstance(error, OSError)
 
 
+def is_refused_for_good(error: Exception) -> bool:
+    """Whether the store will never take an item that failed by itself. A full store may take it later."""
+    return is_of_one(error) and not isinstance(error, StorageFullError)
+
+
 async def do_apart(call: Callable[[Sequence[I]], Awaitable[Sequence[R]]], items: Sequence[I]) -> list[R | Exception]:
     """Call it for all items at once, and in halves after a failure for which one item may be to blame.
 
