@@ -164,6 +164,39 @@ def test_a_second_asyncio_run_is_refused_with_words_and_may_start_anew(url: str)
         asyncio.run(sdk.list_agents())
 
 
+def test_a_loop_that_ends_in_the_middle_of_closing_costs_no_attempt(url: str) -> None:
+    sdk = Sdk(make_config(url))
+    began, is_cancelled = asyncio.Event(), asyncio.Event()
+
+    async def hang(message: str, context: MessageContext) -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            is_cancelled.set()
+            await asyncio.Event().wait()
+
+    async def first() -> str:
+        await sdk.initialize()
+        await sdk.add_people("alice", "bob")
+        sdk.register_handler("bob")(hang)
+        [id] = await sdk.one_way.send("alice", "bob", "hi")
+        await began.wait()
+        sdk._lifecycle.hurry()
+        asyncio.create_task(sdk.close())  # noqa: RUF006 - the loop ends first
+        await is_cancelled.wait()
+        return id
+
+    async def second(id: str) -> None:
+        sdk.unregister_handler("bob")
+        sdk.register_handler("bob")(Inbox())
+        async with sdk:
+            [receipt] = await sdk.wait([id])
+            assert (receipt.state.value, receipt.attempt) == ("done", 1)
+
+    asyncio.run(second(asyncio.run(first())))
+
+
 CLOSED_LOOP = """
 import asyncio, json, sys, threading
 

@@ -278,10 +278,12 @@ class Engine:
 
     async def abort(self) -> None:
         """Undo a start that failed; gives the store back."""
-        await self.services.aclose()
-        if self._has_appeared:
-            await self._say_goodbye(CLOSING_TIMEOUT)
-        await self.store.aclose()
+        try:
+            await self.services.aclose()
+        finally:
+            if self._has_appeared:
+                await self._say_goodbye(CLOSING_TIMEOUT)
+            await self.store.aclose()
 
     async def stop(self, *, drain: bool) -> None:
         """Leave: drain within the drain timeout, give back the rest without counting the attempt, disappear.
@@ -315,8 +317,10 @@ class Engine:
         self.is_leaving = True
         self.dispatcher.begin_draining(take_new=False)
         self.workforce.begin_draining()
-        await self.services.aclose()
-        await self._say_goodbye()
+        try:
+            await self.services.aclose()
+        finally:
+            await self._say_goodbye()
 
     async def _say_goodbye(self, limit: float | None = None) -> None:
         try:

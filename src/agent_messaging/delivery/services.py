@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 
 class Service:
     """A part of the engine that is started, and closed."""
@@ -30,7 +32,7 @@ class Services:
 
     def __init__(self) -> None:
         self._services: list[tuple[Service, float]] = []
-        self._begun: list[tuple[Service, float]] = []
+        self._begun = AsyncExitStack()
 
     def add(self, *services: Service, closing: float) -> None:
         """Append these; each has so many seconds for its end."""
@@ -38,9 +40,9 @@ class Services:
 
     async def start(self) -> None:
         """Start them all."""
-        for entry in self._services:
-            self._begun.append(entry)
-            await entry[0].start()
+        for service, closing in self._services:
+            self._begun.push_async_callback(service.aclose, closing)
+            await service.start()
 
     def look(self) -> None:
         """Make each look in the store."""
@@ -56,7 +58,5 @@ class Services:
                 return
 
     async def aclose(self) -> None:
-        """Close the services whose start was begun."""
-        while self._begun:
-            service, closing = self._begun.pop()
-            await service.aclose(closing)
+        """Close the services whose start was begun, all of them: also where one fails, or this is cancelled."""
+        await self._begun.aclose()
