@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 import os
@@ -18,7 +17,7 @@ from .arguments import check_external_id, check_flag, check_new_file, check_time
 from .bootstrap import build_store, build_work_store
 from .config import Config
 from .coordination.handling import TaskHandling
-from .delivery.lifecycle import Lifecycle
+from .delivery.lifecycle import Lifecycle, find_running_loop
 from .delivery.parting import give_back
 from .delivery.signals import StopSignals
 from .exceptions import ConfigurationError
@@ -108,7 +107,7 @@ class AgentMessaging(Directory, Handling, TaskHandling, Search, Generic[T_OneWay
         if self._signals is None:
             await self.initialize()
             return self
-        self._signals.install(asyncio.get_running_loop())
+        self._signals.install(find_running_loop())
         try:
             await self.initialize()
         except BaseException:
@@ -211,7 +210,7 @@ class AgentMessaging(Directory, Handling, TaskHandling, Search, Generic[T_OneWay
     async def _run_until_stopped(self, on_started: Callable[[], object] | None) -> bool:
         """Do what `run_until_stopped` does; returns whether a signal has ended it, and not the program itself."""
         signals = self._stop_signals()
-        signals.install(asyncio.get_running_loop())
+        signals.install(find_running_loop())
         try:
             return await self._serve_until_stopped(signals, on_started)
         finally:

@@ -412,6 +412,31 @@ async def test_kits_are_made_with_settings_and_are_apart(
             MessagingKit(**wrong)
 
 
+async def test_kits_of_one_loop_share_the_time_that_passes(
+    messaging_kit: MessagingKit, make_messaging_kit: Any
+) -> None:
+    other = await make_messaging_kit()
+    await other.register("alice", "bob")
+
+    async def send_late() -> None:
+        await asyncio.sleep(60)
+        await other.sdk.one_way.send("alice", "bob", "late", require_handler=False)
+
+    sending = asyncio.create_task(send_late())
+    await messaging_kit.clock.advance(60)
+    assert sending.done(), "the time went on while the store of the other kit was at work"
+
+    loop: Any = asyncio.get_running_loop()
+    turns, run_once = itertools.count(), loop._run_once
+    loop._run_once = lambda: (next(turns), run_once())
+    began = messaging_kit.clock.now()
+    kits = (messaging_kit, messaging_kit, other)
+    await asyncio.gather(*(kit.clock.advance(seconds) for kit, seconds in zip(kits, (5, 7, 6), strict=True)))
+    del loop._run_once
+    assert (messaging_kit.clock.now() - began).total_seconds() >= 7
+    assert next(turns) < 10_000, "each took the other for something that runs"
+
+
 async def test_an_sdk_object_of_the_programs_own_is_taken_before_it_is_started() -> None:
     sdk = AgentMessaging[Note]("sqlite://:memory:")
     async with MessagingKit(sdk=sdk) as kit:

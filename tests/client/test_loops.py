@@ -88,6 +88,17 @@ async def test_a_call_without_a_loop_is_refused_too(sdk: Sdk) -> None:
     sdk.meeting.choose_speakers(meeting_id, lambda so_far: "bob")
 
 
+@pytest.mark.parametrize("is_started", [True, False])
+async def test_a_loop_that_is_not_asyncios_is_refused_with_what_to_use(sdk: Sdk, url: str, is_started: bool) -> None:
+    """Under trio, say: whoever steps the coroutine, no event loop of asyncio runs."""
+    one = sdk if is_started else Sdk(url, handle_signals=True)
+    starting = (one.initialize, one.__aenter__, one.run_until_stopped)
+    for call in (one.close, *starting) if is_started else starting:
+        with pytest.raises(EventLoopError, match=r"agent_messaging\.sync"):
+            await in_thread(lambda call=call: call().send(None))  # type: ignore[misc]
+    await still_works(sdk)
+
+
 async def test_a_plain_handler_that_runs_a_loop_of_its_own_is_told_how_to_call(sdk: Sdk) -> None:
     loop = asyncio.get_running_loop()
     sdk.register_handler("carol")(inbox := Inbox())

@@ -175,6 +175,42 @@ asyncio.run(main())
         shutil.rmtree(folder)
 
 
+async def test_a_file_of_ours_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    lock = tmp_path / "a.db-am" / "write.lock"
+    lock.mkdir(parents=True)
+    with pytest.raises(StorageUnavailableError) as raised:
+        await _make(tmp_path / "a.db")
+    assert repr(str(lock)) in str(raised.value)
+
+
+async def test_a_process_that_may_open_no_more_files_is_told_so(tmp_path: Path) -> None:
+    code = """
+import asyncio, os, resource, sys
+from agent_messaging.exceptions import StorageUnavailableError
+from agent_messaging.storage.sqlite.store import SQLiteStore
+async def main():
+    before = SQLiteStore(sys.argv[1])
+    await before.open()
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for more in range(8):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + more, limit[1]))
+        store = SQLiteStore(sys.argv[2])
+        try: await store.open()
+        except StorageUnavailableError as error:
+            if "ulimit -n" not in str(error): print(more, error)
+        else: await store.aclose()
+    resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    store = SQLiteStore(sys.argv[2])
+    await store.open()
+    print("opened")
+    await store.aclose()
+    await before.aclose()
+asyncio.run(main())
+"""
+    done = await asyncio.to_thread(_run, code, str(tmp_path / "a.db"), str(tmp_path / "b.db"))
+    assert done.split() == ["opened"]
+
+
 def _run(code: str, *arguments: str) -> str:
     """What another process prints."""
     done = subprocess.run(

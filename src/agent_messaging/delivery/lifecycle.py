@@ -123,7 +123,7 @@ class Lifecycle:
                 continue
             if self.engine is not None:
                 return
-            self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
+            self._loop, self._pid = find_running_loop(), os.getpid()
             self._is_awaited = False
             self._starting = asyncio.create_task(self._start(initialize, gone), name="agent-messaging-start")
             try:
@@ -246,7 +246,7 @@ class Lifecycle:
         return self._loop is not None and self._pid != os.getpid()
 
     def _check_loop(self) -> None:
-        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+        if self._loop is not None and self._loop is not find_running_loop():
             raise EventLoopError
 
     def _let_go(self) -> Engine | None:
@@ -263,6 +263,21 @@ class Lifecycle:
         self.engine = self._loop = self._starting = self._leaving = self._guard = None
         self._was_left_by_loop = gone is not None
         return gone
+
+
+def find_running_loop() -> asyncio.AbstractEventLoop:
+    """The event loop on which the caller is.
+
+    Raises:
+        EventLoopError: It is on none of asyncio's: in a plain thread, or under trio.
+    """
+    loop = asyncio._get_running_loop()
+    if loop is None:
+        raise EventLoopError(
+            "This call needs an event loop of asyncio, and none runs here. Make it inside `asyncio.run(...)`, or use "
+            "`agent_messaging.sync`, which needs no loop; under trio by `await trio.to_thread.run_sync(...)`."
+        )
+    return loop
 
 
 def _waits_for_its_caller() -> HandlerError:

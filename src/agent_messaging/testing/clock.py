@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -50,6 +50,8 @@ class HandClock:
         self._threads: Callable[[], Collection[asyncio.Future[Any]]] = tuple
         self._slow: set[asyncio.Future[Any]] = set()
         """Calls of plain functions that have had their time."""
+        self._settling = asyncio.Lock()
+        """One for all kits of a loop: two that let everything run at once would each take the other for what runs."""
 
     def now(self) -> datetime:
         """The time as the SDK sees it, aware, in UTC: for `deliver_at` and deadlines."""
@@ -62,7 +64,7 @@ class HandClock:
         tried again after each pause, and a meeting goes on from turn to turn. When this returns, everything has run
         that could: tasks wait for something, and the store has answered every call. Handlers that are plain functions
         have a second of real time for each step. The clock does not wait for sockets, threads or subprocesses of the
-        program's own.
+        program's own. All kits of the event loop go along.
 
         Args:
             seconds: At least 0, which only lets everything run that can. Of days only the first two thousand timers are
@@ -91,17 +93,19 @@ class HandClock:
     async def settle(self) -> None:
         """Run everything that can run without the passing of time."""
         loop: Any = self._check_loop()
-        for _ in range(MOST_TURNS):
-            await asyncio.sleep(0)
-            if loop._ready:  # others are to run in this turn, or in the next
-                continue
-            if self._calls.pending:
-                await self._calls.wait_for_answer()
-            elif waited_for := self._running_threads():
-                _, slow = await asyncio.wait(waited_for, timeout=PATIENCE)
-                self._slow |= slow
-            else:
-                return
+        async with self._settling:
+            for _ in range(MOST_TURNS):
+                await asyncio.sleep(0)
+                if loop._ready:  # others are to run in this turn, or in the next
+                    continue
+                hands = [hand for hand in _hands if hand._loop is loop]
+                if calls := next((hand._calls for hand in hands if hand._calls.pending), None):
+                    await calls.wait_for_answer()
+                elif waited_for := self._running_threads(hands):
+                    _, slow = await asyncio.wait(waited_for, timeout=PATIENCE)
+                    self._slow |= slow
+                else:
+                    return
 
     async def _step(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         # In debug mode the loop tells of each callback that takes long, by its own time: this one takes all of it.
@@ -111,8 +115,8 @@ class HandClock:
         loop.slow_callback_duration = limit
         await self.settle()
 
-    def _running_threads(self) -> Collection[asyncio.Future[Any]]:
-        calls = set(self._threads())
+    def _running_threads(self, hands: Iterable[HandClock]) -> Collection[asyncio.Future[Any]]:
+        calls = {call for hand in hands for call in hand._threads()}
         self._slow &= calls
         return calls - self._slow
 
@@ -135,6 +139,7 @@ class HandClock:
         """
         self._loop = loop = asyncio.get_running_loop()
         self._threads = threads
+        self._settling = next((hand._settling for hand in _hands if hand._loop is loop), None) or asyncio.Lock()
         try:
             loop.time = clock.monotonic  # type: ignore[method-assign]
         except AttributeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 import apsw
 
@@ -17,6 +18,9 @@ from ...exceptions import (
 )
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
+_FILES = 4
+"""The database, its log, its shared memory, and the folder that is synced."""
 
 
 def translate(error: BaseException, location: str, system_errno: int = 0) -> BaseException:
@@ -37,7 +41,13 @@ def _translate(error: BaseException, location: str, system_errno: int) -> BaseEx
     if isinstance(error, OSError) and not isinstance(error, AgentMessagingError):
         if error.errno in _NO_ROOM:
             return StorageFullError(f"No room for {location!r}: {error.strerror}. Make room and try again.")
-        return StorageUnavailableError(f"{location!r} cannot be used: {error.strerror}. Correct it and try again.")
+        if error.errno in _NO_DESCRIPTOR:
+            return _has_no_descriptor(location)
+        # Often it is not the database itself, but a file of ours beside it.
+        of = f" ({error.filename!r})" if error.filename not in (None, location) else ""
+        return StorageUnavailableError(
+            f"The database {location!r} cannot be used: {error.strerror}{of}. Correct it and try again."
+        )
     if isinstance(error, UnicodeDecodeError):
         return StorageCorruptError(
             f"A row of the database {location!r} holds text that is not UTF-8. Run `agent-messaging doctor --deep`, "
@@ -72,6 +82,8 @@ def _translate(error: BaseException, location: str, system_errno: int) -> BaseEx
             "and its folder."
         )
     if result == apsw.SQLITE_CANTOPEN:
+        if not _may_open_files():
+            return _has_no_descriptor(location)
         return StorageUnavailableError(
             f"The database {location!r} cannot be opened. Check the path, and the permissions of the file and "
             "its folder."
@@ -81,6 +93,29 @@ def _translate(error: BaseException, location: str, system_errno: int) -> BaseEx
             f"Reading or writing {location!r} failed ({error}); nothing was stored. Check the disk and try again."
         )
     return DatabaseError(f"The database {location!r} refused a statement ({error}); nothing was stored. Report this.")
+
+
+def _may_open_files() -> bool:
+    """Whether the files of a connection can be opened now. SQLite keeps to itself why it could not open one, and has
+    closed the others again.
+    """
+    held: list[int] = []
+    try:
+        while len(held) < _FILES:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.errno not in _NO_DESCRIPTOR
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+    return True
+
+
+def _has_no_descriptor(location: str) -> StorageUnavailableError:
+    return StorageUnavailableError(
+        f"The database {location!r} cannot be used: this process, or the system, may open no more files. Close those "
+        "that nobody uses, or raise the limit (`ulimit -n`), and try again."
+    )
 
 
 def translate_commit(error: BaseException, location: str, system_errno: int = 0) -> BaseException:
