@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from agent_messaging.storage.sqlite.presence import SQLitePresence
 from tests.client.meeting_support import Table
 from tests.client.support import Gate, MakeSdk, Sdk
 
@@ -125,4 +126,6 @@ async def test_who_is_alone_looks_for_the_dead_no_more_often_than_it_polls(make_
 
     presence.look = count
     await asyncio.sleep(WINDOW)
-    assert looks <= WINDOW / presence.poll_interval + 1
+    # On SQLite a thread of the store looks, and the loop only where that finds something: what it committed itself.
+    most = A_FEW / 2 if isinstance(presence, SQLitePresence) else WINDOW / presence.poll_interval + 1
+    assert looks <= most

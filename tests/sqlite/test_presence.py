@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -10,8 +11,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import apsw
 import pytest
 
+from agent_messaging.exceptions import StorageReplacedError
 from agent_messaging.models import Kind
 from agent_messaging.storage.sqlite.store import SQLiteStore
 from tests.conformance.world import World
@@ -155,6 +158,51 @@ async def test_removing_the_side_folder_ends_in_a_new_incarnation(
     assert child.ask("find_dead") == []
     assert store.engine._write_lock is not None
     assert os.path.samestat(os.fstat(store.engine._write_lock._fd), os.stat(f"{sqlite_path}-am/write.lock"))
+
+
+async def test_a_store_that_is_watched_tells_of_news_and_of_nothing_else(
+    open_store: OpenStore, sqlite_path: Path, world: World, start_child: Callable[[], Child]
+) -> None:
+    store = await open_store()
+    await listen(store)
+    child = start_child()
+    presence, heard = store.presence, asyncio.Event()
+    presence.look_interval = 0.02
+    found: list[bool] = []
+    has_news = presence._has_news
+
+    def note(connection: apsw.Connection) -> bool:
+        found.append(True)  # what it raises counts as news, too
+        found[-1] = has_news(connection)
+        return found[-1]
+
+    presence._has_news = note  # type: ignore[method-assign]
+    assert await presence.look() == ([], True)
+    assert presence.watch(heard.set)
+    await eventually(lambda: len(found) > 3)
+    assert not any(found)
+    assert not heard.is_set()
+    await world.send()
+    await asyncio.wait_for(heard.wait(), 30)
+    assert await presence.look() == ([], True)
+    heard.clear()
+    child.kill()
+    await asyncio.wait_for(heard.wait(), 30)
+    assert await presence.look() == ([child.process_id], False)
+    await store.processes.release([child.process_id])
+    await presence.look()
+    heard.clear()
+    begun = len(found)
+    await eventually(lambda: len(found) > begun + 2)
+    assert not found[-1]
+    Path(f"{sqlite_path}-shm").unlink()
+    await asyncio.wait_for(heard.wait(), 30)
+    with pytest.raises(StorageReplacedError):
+        await presence.look()
+    heard.clear()
+    await asyncio.wait_for(heard.wait(), 30)  # as long as that lasts
+    await presence.aclose()
+    assert store.engine._lookout is None
 
 
 async def test_rings_reach_another_process_and_the_last_one_is_never_merged_away(

@@ -24,6 +24,8 @@ logger = logging.getLogger("agent_messaging.delivery")
 
 TURN_POLL = 0.5
 """Seconds between two looks at the turns that end by time, while there are any: who holds one up may die with it."""
+BEAT = 1.0
+"""Seconds between two looks of this task where the store looks by itself: they show whether the loop is late."""
 LAG_WARNING = 1.0
 """Seconds the loop may be late before it is said in the log: a handler blocks it."""
 NAMED = 10
@@ -165,6 +167,7 @@ class Timekeeper(Endless):
         self.ears = ears
         self.serving = serving
         self.lose = lose
+        self._has_news = False
 
     async def bury(self) -> None:
         """Take over from the processes that died."""
@@ -184,11 +187,13 @@ class Timekeeper(Endless):
         attempts = self.trouble.attempts()
         blocked = Seldom()
         has_changed = False
+        is_watched = self.presence.watch(self._tell)
         self.timer.look_in(0)
         next_poll = monotonic() + self.presence.poll_interval
         next_look = monotonic() + self.presence.look_interval
         while True:
-            lag = await self.timer.wait(min(next_poll, next_look))
+            is_quiet = is_watched and not (self._has_news or has_changed)
+            lag = await self.timer.wait(monotonic() + BEAT if is_quiet else min(next_poll, next_look))
             if lag > LAG_WARNING and self.serving is not None and (times := blocked.happened()):
                 logger.warning(
                     "the event loop was blocked for %.1f s; a handler must not block it%s",
@@ -200,7 +205,9 @@ class Timekeeper(Endless):
             try:
                 if now >= self.timer.due_at:
                     await self._advance()
-                if now >= min(next_look, next_poll):
+                # No news is an answer of the store too: it has looked meanwhile.
+                if now >= min(next_look, next_poll) and not (is_quiet and not self._has_news):
+                    self._has_news = False
                     dead, is_changed = await self.presence.look()
                     has_changed = has_changed or is_changed
                     await self._take_over(dead)
@@ -220,10 +227,16 @@ class Timekeeper(Endless):
             except (DatabaseError, OutcomeUnknownError) as error:
                 if isinstance(error, QueueDataLostError):
                     self.lose(error)
+                self._has_news = True  # the next look tells whether the store answers again
                 next_poll = next_look = self._put_off(max(self.presence.poll_interval, attempts.failed(error)))
             except Exception:
                 logger.exception("keeping time failed, going on")
+                self._has_news = True
                 next_poll = next_look = self._put_off(self.presence.poll_interval)
+
+    def _tell(self) -> None:
+        self._has_news = True
+        self.timer.wake()
 
     def _put_off(self, pause: float) -> float:
         self.timer.clear()

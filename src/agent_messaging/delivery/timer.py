@@ -23,12 +23,16 @@ class Timer:
             self.due_at = due_at
             self._sooner.set()
 
+    def wake(self) -> None:
+        """Have the one that waits look about, though nothing is due."""
+        self._sooner.set()
+
     def clear(self) -> None:
         """Everything due is looked at now; from here on it counts anew."""
         self.due_at = float("inf")
 
     async def wait(self, until: float) -> float:
-        """Wait until something is due, or until this instant. Returns by how many seconds the loop is late."""
+        """Wait until something is due, this instant, or `wake`. Returns by how many seconds the loop is late."""
         wake_at = min(until, self.due_at)
         pause = wake_at - monotonic()
         began = time.monotonic()

@@ -221,6 +221,10 @@ class Lifesign:
     def give_up(self, thread: LifeThread) -> None:
         """The process did not appear, or is not to."""
 
+    def watch(self, on_news: Callable[[], None]) -> bool:
+        """See `ports.Presence`. A look is a question to the server, for whose answer a loop wakes in any case."""
+        return False
+
     def ring(self, process_ids: Iterable[str]) -> None:
         """See `ports.Presence`."""
         others = {process_id for process_id in process_ids if process_id != self.process_id}

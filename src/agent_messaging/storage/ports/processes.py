@@ -115,4 +115,12 @@ class Presence(Protocol):
         """
         ...
 
+    def watch(self, on_news: Callable[[], None]) -> bool:
+        """Whether from now on the store looks by itself, every `look_interval`, at next to no cost.
+
+        If it does, it calls `on_news` on the running loop when `look` may find something, or fail, and again as long as
+        that lasts; so nobody else needs to look meanwhile. It ends with `aclose`.
+        """
+        ...
+
     async def aclose(self) -> None: ...

@@ -16,6 +16,7 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
@@ -143,6 +144,36 @@ class Writing(apsw.Connection):
         self.set_wal_hook(note)
 
 
+class Lookout:
+    """A look at the store every so often, which wakes nobody unless it finds something.
+
+    Args:
+        look: Whether there is something to tell. An error is.
+        pause: Seconds until the next look.
+        tell: Called in the reader's thread.
+    """
+
+    def __init__(self, look: Job[bool], pause: Callable[[], float], tell: Callable[[], None]) -> None:
+        self._look = look
+        self._pause = pause
+        self._tell = tell
+        self._due_at = time.monotonic() + pause()
+
+    def due_in(self) -> float:
+        """Seconds until it is to look."""
+        return self._due_at - time.monotonic()
+
+    def look(self, connection: apsw.Connection) -> None:
+        """Look, and tell."""
+        self._due_at = time.monotonic() + self._pause()
+        try:
+            has_news = self._look(connection)
+        except Exception:  # who is told looks too, and meets it where it can be raised
+            has_news = True
+        if has_news:
+            self._tell()
+
+
 class Engine:
     """The threads of one open store.
 
@@ -170,6 +201,8 @@ class Engine:
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._reads: list[queue.SimpleQueue[Waiting[Any] | None]] = []
         self._next_reader = 0
+        self._lookout: Lookout | None = None
+        """What the first reader does beside its reads."""
         self._at_work: dict[int, bool] = {}
         """The threads that work on something just now: the writer is 0, the readers follow."""
         self._watch: asyncio.TimerHandle | None = None
@@ -333,6 +366,16 @@ class Engine:
         self._reads[reader].put(waiting)
         return await waiting.future
 
+    def keep_lookout(self, lookout: Lookout) -> None:
+        """Have the first reader look, beside its reads and on its connection, until `end_lookout` or the end."""
+        self._lookout = lookout
+        if self._reads:
+            self._reads[0].put(Waiting(lambda connection: None, asyncio.get_running_loop()))  # it may sleep
+
+    def end_lookout(self) -> None:
+        """Have nobody look any more."""
+        self._lookout = None
+
     def renew_write_lock(self) -> None:
         """The file of the turn to write was removed: take turns with those who have the one in its place."""
         if self._write_lock is not None:
@@ -388,7 +431,9 @@ class Engine:
         inside: forks.Inside,
     ) -> None:
         following: list[Waiting[Any] | None] = []
-        while (waiting := following.pop() if following else reads.get()) is not None:
+        while (
+            waiting := following.pop() if following else self._next_read(number, reads, connection, inside)
+        ) is not None:
             self._at_work[number] = True
             group = [waiting]
             if waiting.joint is not None:
@@ -404,6 +449,22 @@ class Engine:
             self._at_work[number] = False
             deliver(answers)
             del waiting, group, answers  # while it waits a thread keeps nothing alive
+
+    def _next_read(
+        self,
+        number: int,
+        reads: queue.SimpleQueue[Waiting[Any] | None],
+        connection: apsw.Connection,
+        inside: forks.Inside,
+    ) -> Waiting[Any] | None:
+        while number == 1 and (lookout := self._lookout) is not None:
+            with suppress(queue.Empty):
+                if (pause := lookout.due_in()) > 0:
+                    return reads.get(timeout=pause)
+            with inside:
+                lookout.look(connection)
+            del lookout
+        return reads.get()
 
     def _look_up(self, connection: apsw.Connection, group: list[Waiting[Any]]) -> list[Answer]:
         try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import uuid
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -15,7 +17,7 @@ from ...system.identity import Identity
 from ..sql import Queries
 from .clock import StoreClock
 from .doorbell import Doorbell
-from .engine import Engine, fetch
+from .engine import Engine, Lookout, fetch
 from .files import side_folder
 from .locks import ProcessLock, is_held, remove_lock
 
@@ -128,6 +130,27 @@ class SQLitePresence:
             self._on_lost()
         return dead, self._note(version)
 
+    def watch(self, on_news: Callable[[], None]) -> bool:
+        """See the port. A reader's thread looks, and the event loop sleeps on."""
+        if self._lock is None:
+            return False
+        loop = asyncio.get_running_loop()
+
+        def tell() -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody is there to be told
+                loop.call_soon_threadsafe(on_news)
+
+        self._engine.keep_lookout(Lookout(self._has_news, lambda: self.look_interval, tell))
+        return True
+
+    def _has_news(self, connection: apsw.Connection) -> bool:
+        """Whether `look` would say anything but "nothing". In the thread of the same reader."""
+        lock = self._lock
+        if lock is None:
+            return False
+        dead, version, is_lost = self._look(connection, lock, self.process_id)
+        return bool(dead) or is_lost or version != self._data_version
+
     def _note(self, version: int) -> bool:
         changed = version != self._data_version
         self._data_version = version
@@ -165,6 +188,7 @@ class SQLitePresence:
         if self._engine.is_forked:
             return  # the child shares the parent's poller: what it removes there the parent would lose
         self._on_lost = None
+        self._engine.end_lookout()
         doorbell, self._doorbell = self._doorbell, None
         if doorbell is not None:
             await doorbell.aclose()
