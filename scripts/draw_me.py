@@ -14,7 +14,7 @@ from typing import Any
 
 from agent_messaging import AgentMessaging, Config
 from agent_messaging.cli.me.desk import Desk
-from agent_messaging.cli.me.screen import Me
+from agent_messaging.cli.me.program import Me
 from agent_messaging.testing.waiting import eventually
 
 ROOT = Path(__file__).parents[1]

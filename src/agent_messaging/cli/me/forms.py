@@ -6,10 +6,10 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from rich.text import Text
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
@@ -22,12 +22,15 @@ from ...ids import uuid7
 from ..errors import explain
 from ..output import clean
 from .desk import names_for
+from .keys import Typed
 from .words import cut, left, seconds_until
 
 WAIT = "10m"
 """How long the answer to a question is waited for, where the person says nothing else."""
 QUOTED = 2_000
 """Characters of what is answered that stand above the answer."""
+Names = Callable[[], Awaitable[Sequence[str]]]
+"""Reads the names that may be meant."""
 SHAPES = ("text", '{"text": …}', "JSON")
 """What a text becomes on its way: itself, an object that is this text alone, or the value that it spells."""
 
@@ -51,9 +54,9 @@ class NameInput(Input):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "complete", show=False)]
 
-    def __init__(self, names: Sequence[str], *, value: str = "", placeholder: str = "", id: str = "name") -> None:
-        super().__init__(value, placeholder=placeholder, id=id)
-        self.names = names
+    def __init__(self, *, placeholder: str = "", id: str = "name") -> None:
+        super().__init__(placeholder=placeholder, id=id)
+        self.names: Sequence[str] = ()
 
     def fitting(self) -> list[str]:
         """The names that may be meant."""
@@ -76,21 +79,29 @@ class Dialog(ModalScreen[bool]):
         title: What it is about, on one line.
         act: What is done with what the person has written.
         until: When it is too late for it.
+        names: Reads the names that may be meant.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "Cancel"),
         Binding("ctrl+s", "send", "Send", priority=True),
+        Binding("ctrl+q", "app.leave_program", show=False),
     ]
 
     def __init__(
-        self, title: str, act: Callable[[Written], Awaitable[object]], *, until: datetime | None = None
+        self,
+        title: str,
+        act: Callable[[Written], Awaitable[object]],
+        *,
+        until: datetime | None = None,
+        names: Names | None = None,
     ) -> None:
         super().__init__()
         self._title = title
         self._act = act
         self._until = until
-        self._is_sending = False
+        self._names = names
+        self._is_sending = self._is_sent = False
         self._key, self._keyed = str(uuid7()), ""
 
     def compose(self) -> ComposeResult:
@@ -117,13 +128,20 @@ class Dialog(ModalScreen[bool]):
         raise NotImplementedError
 
     def on_mount(self) -> None:
-        """Count the time down."""
-        self.show_names()
+        """Count the time down, and read the names."""
+        if self._names is not None:
+            cast(Typed, self.app).begin(self._read_names(self._names), name="names")
         if self._until is not None:
             self.set_interval(1.0, self._tick)
 
     def _tick(self) -> None:
         self.query_one("#heading", Static).update(self._heading(), layout=False)
+
+    async def _read_names(self, read: Names) -> None:
+        names = await read()
+        for name in self.query(NameInput):
+            name.names = names
+        self.show_names()
 
     @on(Input.Changed, "#name")
     def show_names(self) -> None:
@@ -167,7 +185,7 @@ class Dialog(ModalScreen[bool]):
             return
         self._is_sending = True
         self.complain("…")
-        self.run_worker(self._send(written))
+        cast(Typed, self.app).begin(self._send(written), name="send")
 
     async def _send(self, written: Written) -> None:
         try:
@@ -175,9 +193,16 @@ class Dialog(ModalScreen[bool]):
         except AgentMessagingError as error:
             self.complain(reason_of(error))
         else:
-            self.dismiss(True)
+            self._is_sent = True
+            self.close_sent()
         finally:
             self._is_sending = False
+
+    @on(events.ScreenResume)
+    def close_sent(self) -> None:
+        """Close when it is done, but not while a question about leaving stands above."""
+        if self._is_sent and self.is_current:
+            self.dismiss(True)
 
 
 class Writing(Dialog):
@@ -185,8 +210,7 @@ class Writing(Dialog):
 
     Args:
         quote: What is answered.
-        names: Those to whom it may go; None where that is clear.
-        to: The name that stands there.
+        names: Reads the names of those to whom it may go; None where that is clear.
         label: What the name is.
         text: The text that stands there.
         is_question: The person says how long the answer is waited for.
@@ -202,17 +226,14 @@ class Writing(Dialog):
         *,
         until: datetime | None = None,
         quote: str = "",
-        names: Sequence[str] | None = None,
-        to: str = "",
+        names: Names | None = None,
         label: str = "To",
         text: str = "",
         is_question: bool = False,
         is_text_object: bool = False,
     ) -> None:
-        super().__init__(title, act, until=until)
-        self._quote, self._names, self._to, self._label = quote, names, to, label
-        self.text = text
-        """As it stands; it outlives the dialog."""
+        super().__init__(title, act, until=until, names=names)
+        self._quote, self._label, self._text = quote, label, text
         self._is_question = is_question
         self._shape = 1 if is_text_object else 0
 
@@ -221,11 +242,11 @@ class Writing(Dialog):
             with VerticalScroll(id="quote", can_focus=False):
                 yield Static(Text(cut(self._quote)[:QUOTED]))
         if self._names is not None:
-            yield NameInput(self._names, value=self._to, placeholder=self._label)
+            yield NameInput(placeholder=self._label)
             yield Static(id="names")
         if self._is_question:
             yield Input(WAIT, placeholder="Wait for the answer: 90s, 10m, 2h", id="wait")
-        yield TextArea(self.text, soft_wrap=True, tab_behavior="focus", show_line_numbers=False, id="text")
+        yield TextArea(self._text, soft_wrap=True, tab_behavior="focus", show_line_numbers=False, id="text")
 
     def hint(self) -> Text:
         return keys(("Ctrl+S", "send"), ("Ctrl+T", f"as {SHAPES[self._shape]}"), ("Tab", "next"), ("Esc", "cancel"))
@@ -234,12 +255,13 @@ class Writing(Dialog):
         super().on_mount()
         area = self.query_one("#text", TextArea)
         area.move_cursor(area.document.end)
-        if self._names is None or self._to or self._label != "To":
-            area.focus()
+        is_named_first = self._names is not None and self._label == "To"
+        self.set_focus(self.query_one(NameInput) if is_named_first else area)
 
-    @on(TextArea.Changed)
-    def _keep(self, event: TextArea.Changed) -> None:
-        self.text = event.text_area.text
+    @property
+    def text(self) -> str:
+        """As it stands."""
+        return self.query_one("#text", TextArea).text
 
     def action_shape(self) -> None:
         """Change what the text becomes: text, an object with it, or JSON."""
@@ -281,14 +303,14 @@ class Naming(Dialog):
         *,
         label: str,
         verb: str,
-        names: Sequence[str] = (),
+        names: Names | None = None,
         until: datetime | None = None,
     ) -> None:
-        super().__init__(title, act, until=until)
-        self._label, self._verb, self._names = label, verb, names
+        super().__init__(title, act, until=until, names=names)
+        self._label, self._verb = label, verb
 
     def fields(self) -> Iterable[Any]:
-        yield NameInput(self._names, placeholder=self._label)
+        yield NameInput(placeholder=self._label)
         yield Static(id="names")
 
     def hint(self) -> Text:
@@ -342,7 +364,7 @@ class Help(ModalScreen[None]):
                 ("n", "write a note to an agent"),
                 ("a", "ask an agent; the answer comes to Sent"),
                 ("/", "search what you have sent, received and heard"),
-                ("q", "leave; nothing is lost"),
+                ("q", "leave; what came stays in the store"),
             ),
         ),
         (

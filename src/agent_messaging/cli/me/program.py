@@ -8,7 +8,6 @@ from typing import Any
 
 from ...exceptions import AgentMessagingError, ConversationEndedError, ConversationTimeoutError
 from ...kinds import Kind
-from .desk import Desk
 from .forms import Confirming, Naming, Writing, Written, reason_of
 from .opened import OpenMeeting
 from .screen import Screen
@@ -17,11 +16,6 @@ from .words import is_text_object, one_line, plain
 
 class Me(Screen):
     """A person as an agent."""
-
-    def __init__(self, desk: Desk) -> None:
-        super().__init__(desk)
-        self.drafts: dict[str, str] = {}
-        """What was written and not sent, by what it was about."""
 
     # --- questions and messages ---------------------------------------------------------------------------------------
 
@@ -62,18 +56,19 @@ class Me(Screen):
         )
         self._push(dialog, f"{ask.sender_id} was told.")
 
-    async def action_forward(self) -> None:
+    def action_forward(self) -> None:
         """Pass the question on."""
         ask = self.question
         if ask is None:
             return
-        await self._read_names()
         conversation, agent = self.desk.sdk.conversation, self.desk.agent
 
         async def forward(written: Written) -> None:
             await conversation.forward(agent, ask.message_id, written.to)
 
-        names = [name for name in self.desk.names if name != ask.sender_id]
+        async def names() -> list[str]:
+            return [name for name in await self._read_names() if name != ask.sender_id]
+
         dialog = Naming(
             f"Pass on the question of {ask.sender_id}",
             forward,
@@ -109,14 +104,13 @@ class Me(Screen):
             is_text_object=is_text_object(letter.content),
         )
 
-    async def action_note(self) -> None:
+    def action_note(self) -> None:
         """Write a note."""
-        await self._read_names()
 
         async def send(written: Written) -> None:
             await self._send_note(written, written.to)
 
-        self._write("note", "A note", send, "Sent.", names=self.desk.names)
+        self._write("note", "A note", send, "Sent.", names=self._read_names)
 
     async def _send_note(self, written: Written, to: str) -> None:
         sdk = self.desk.sdk
@@ -126,16 +120,15 @@ class Me(Screen):
             self.desk.agent, to, written.payload, idempotency_key=written.key, require_handler=required
         )
 
-    async def action_ask(self) -> None:
+    def action_ask(self) -> None:
         """Ask an agent."""
-        await self._read_names()
 
         async def ask(written: Written) -> None:
             await self.desk.sdk.get_agent(written.to)
             self.asking[written.key] = written.to
             self.run_worker(self._wait_for_answer(written), name="ask")
 
-        self._write("ask", "A question", ask, "Asked.", names=self.desk.names, is_question=True)
+        self._write("ask", "A question", ask, "Asked.", names=self._read_names, is_question=True)
 
     async def _wait_for_answer(self, written: Written) -> None:
         ask = self.desk.sdk.conversation.send_and_wait
@@ -181,17 +174,17 @@ class Me(Screen):
             end = self.desk.sdk.meeting.end_meeting
             self._confirm("End this meeting?", lambda: end(self.desk.agent, one.meeting_id), "The meeting has ended.")
 
-    async def action_speak(self) -> None:
+    def action_speak(self) -> None:
         """Speak."""
         one = self.meeting
         if one is None:
             return
         meeting = OpenMeeting(self.desk, one.meeting_id)
-        try:
-            await meeting.load()
-        except AgentMessagingError as error:
-            self.say(reason_of(error), is_bad=True)
-            return
+
+        async def names() -> list[str]:
+            with contextlib.suppress(AgentMessagingError):  # sending says it
+                await meeting.load()
+            return meeting.others
 
         async def speak(written: Written) -> None:
             await self.desk.sdk.meeting.speak(
@@ -209,15 +202,16 @@ class Me(Screen):
             speak,
             "You spoke.",
             until=one.turn_deadline,
-            names=meeting.others,
+            names=names,
             label="Next speaker; leave it empty for the order of the meeting",
         )
 
     # --- doing --------------------------------------------------------------------------------------------------------
 
-    async def _read_names(self) -> None:
+    async def _read_names(self) -> list[str]:
         with contextlib.suppress(AgentMessagingError):  # completion then knows those from before
             await self.desk.list_names()
+        return self.desk.names
 
     def _write(self, about: str, title: str, act: Callable[[Written], Awaitable[None]], done: str, **how: Any) -> None:
         """Have something written. What is not sent is there when the same is written again."""
@@ -253,9 +247,9 @@ class Me(Screen):
                 self.say(done)
             self.desk.look_soon()
 
-        self.run_worker(work(), name="act")
+        self.begin(work(), name="act")
 
-    async def action_search(self) -> None:
+    def action_search(self) -> None:
         """Search."""
 
         async def search(written: Written) -> None:

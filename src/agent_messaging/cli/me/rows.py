@@ -34,11 +34,8 @@ class Rows(ScrollView, can_focus=True):
         Binding("pagedown,space", "page(1)", show=False),
         Binding("home", "jump(False)", show=False),
         Binding("end", "jump(True)", show=False),
-        Binding("enter", "open", "Open"),
+        Binding("enter", "app.open", "Open"),
     ]
-
-    class Opened(Message):
-        """The line under the cursor is to be opened."""
 
     class Moved(Message):
         """The cursor is on another line."""
@@ -118,11 +115,6 @@ class Rows(ScrollView, can_focus=True):
         """Move it to the first or the last line."""
         self._go(len(self._lines) - 1 if to_end else 0)
 
-    def action_open(self) -> None:
-        """Open the line under the cursor."""
-        if self.key is not None:
-            self.post_message(self.Opened())
-
     def _go(self, to: int) -> None:
         to = max(0, min(to, len(self._lines) - 1))
         if to != self.cursor:
@@ -133,14 +125,14 @@ class Rows(ScrollView, can_focus=True):
         if to >= 0 and to == len(self._lines) - 1:
             self.post_message(self.Reached())
 
-    def on_click(self, event: events.Click) -> None:
+    async def on_click(self, event: events.Click) -> None:
         """The line under the mouse is opened by the second click."""
         place = event.y + self.scroll_offset.y
         if place < len(self._lines):
             is_again = place == self.cursor
             self._go(place)
             if is_again:
-                self.action_open()
+                await self.run_action("app.open")
 
     def on_focus(self) -> None:
         """The cursor shows where the keys go."""

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from rich.text import Text
 from textual import on
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Footer, Static, Tab, Tabs
@@ -25,7 +25,8 @@ from ...kinds import Kind
 from ...models import MeetingStatus, ParticipantStatus, Record
 from ..output import clean
 from .desk import PAUSE, Desk
-from .forms import Confirming, Help, reason_of
+from .forms import Confirming, Help, Writing, reason_of
+from .keys import Typed
 from .lists import EMPTY, MEETING, lines_of
 from .opened import OpenLetter, OpenMeeting
 from .rows import Rows
@@ -38,7 +39,7 @@ DEPENDENT = (
 """The actions that depend on what is open, or under the cursor."""
 
 
-class Screen(App[None]):
+class Screen(Typed):
     """What a person sees, and moves about in."""
 
     TITLE = "agent-messaging"
@@ -77,6 +78,8 @@ class Screen(App[None]):
         self.trouble = ""
         self.asking: dict[str, str] = {}
         """Whom the questions went to whose answers are waited for, by their keys."""
+        self.drafts: dict[str, str] = {}
+        """What was written and not sent, by what it was about."""
         self._cursors: dict[str, str | None] = {}
         self._is_paging = False
         self._shown = ("", "")
@@ -99,9 +102,10 @@ class Screen(App[None]):
     def on_mount(self) -> None:
         """Begin to look."""
         self.query_one(Tabs).can_focus = False
-        self.rows.focus()
+        self.screen_stack[0].set_focus(self.rows)
         self.show_page()
         self.refresh_lists()
+        self.let_keys_in()
         self.run_worker(self._watch(), name="watch")
         self.set_interval(1.0, self._tick)
 
@@ -187,6 +191,8 @@ class Screen(App[None]):
             self.refresh_bindings()
 
     def _state(self) -> str:
+        if self.waits_long:
+            return "The store has not answered yet. The keys that you press wait for it; Ctrl+Q leaves."
         if self.trouble:
             return self.trouble
         if self.desk.others:
@@ -279,10 +285,13 @@ class Screen(App[None]):
     def action_tab(self, tab: str) -> None:
         """Show another tab."""
         self.query_one(Tabs).active = tab
+        self._show_tab(tab)
 
     @on(Tabs.TabActivated)
-    def _show_tab(self, event: Tabs.TabActivated) -> None:
-        tab = event.tab.id or "inbox"
+    def _clicked(self, event: Tabs.TabActivated) -> None:
+        self._show_tab(event.tab.id or "inbox")
+
+    def _show_tab(self, tab: str) -> None:
         if tab == self.tab:
             return
         self._cursors[self.tab] = self.rows.key
@@ -290,7 +299,7 @@ class Screen(App[None]):
         if self.opened is not None and self.screen_stack[0].has_class("-narrow"):
             self.opened = None
             self.show_page(is_new=True)
-        self.rows.focus()
+        self.screen_stack[0].set_focus(self.rows)
         self.refresh_lists(key=self._cursors.get(tab) or "")
         self.desk.look_soon()
 
@@ -314,10 +323,10 @@ class Screen(App[None]):
             self._is_paging = False
         self.refresh_lists()
 
-    @on(Rows.Opened)
-    def _open_chosen(self) -> None:
+    def action_open(self) -> None:
+        """Open the line under the cursor."""
         if self.rows.key is not None:
-            self.run_worker(self.open(self.rows.key), name="open", exclusive=True, group="open")
+            self.begin(self.open(self.rows.key), name="open")
 
     async def open(self, key: str) -> None:
         """Open a message, which then counts as read, or a meeting."""
@@ -335,7 +344,7 @@ class Screen(App[None]):
             await opened.load()
             self.opened = opened
             self.show_page(is_new=True)
-            self.page_view.focus()
+            self.screen_stack[0].set_focus(self.page_view)
             if isinstance(opened, OpenLetter):
                 await desk.mark_read(opened.letter)
         except AgentMessagingError as error:
@@ -345,7 +354,7 @@ class Screen(App[None]):
     async def action_back(self) -> None:
         """Back to the list."""
         self.opened = None
-        self.rows.focus()
+        self.screen_stack[0].set_focus(self.rows)
         self.show_page(is_new=True)
         self.refresh_lists()
 
@@ -355,11 +364,17 @@ class Screen(App[None]):
 
     def action_leave_program(self) -> None:
         """Leave, after a question where something would be lost."""
-        if not self.asking:
+        written = [one for one in self.screen_stack if isinstance(one, Writing) and one.text.strip()]
+        drafts = len(self.drafts) + len(written)
+        who = ", ".join(sorted({*self.asking.values()}))
+        losses = [
+            f"wait for {number(len(self.asking), 'answer')} ({who})" if self.asking else "",
+            f"have not sent {number(drafts, 'draft')}" if drafts else "",
+        ]
+        if not any(losses):
             self.exit()
             return
-        who = ", ".join(sorted({*self.asking.values()}))
-        question = f"You wait for {number(len(self.asking), 'answer')} ({who}). Leave, and give up?"
+        question = f"You {' and '.join(filter(None, losses))}. Leave, and give up?"
         self.push_screen(Confirming(question), lambda yes: self.exit() if yes else None)
 
     async def action_quit(self) -> None:
