@@ -3,7 +3,7 @@
 These indexes are spread over the agents. A row that entered them at its birth would touch a page for its sender and one
 for its recipient, in a commit whose other pages hold dozens of rows; many rows together share those pages. With 64
 agents on each side, 64 notes and their ends wrote 398 pages without filing, and 31 in the commits that file nothing.
-Readers look through the some two thousand rows that are not filed yet: the views of the migrations (`sent`,
+Readers look through the some four thousand rows that are not filed yet: the views of the migrations (`sent`,
 `received`, `unread`, `session_messages` and others) show both. What is read before it is filed enters no index of
 unread messages.
 """
@@ -18,7 +18,7 @@ from ..sql import Queries
 from .engine import Writing
 
 _SQL = Queries(__package__, "deliveries")
-_EVERY = 2_048
+_EVERY = 4096
 """Messages between two filings. More share pages better, and are looked through by each reader meanwhile."""
 _KEPT = 128
 """So many of the newest stay unfiled: many of them are on their way to being read or settled."""
