@@ -73,7 +73,8 @@ from meetings m where m.id = any($1::text[]::uuid[]) order by m.id for update sk
 -- A row for each meeting asked for, in their order, without a status where there is none. The last three are of the acts,
 -- one in each meeting: whether its claim is open (locked, so that it stays so until the commit), the turn of a speech that is
 -- stored already, and what its key was used for. The last speaker is the holder of the newest turn for speaking. Agents
--- that are gone do not count, nor does a host that names the speakers.
+-- that are gone do not count, nor does a host that names the speakers. What is found by its key is written so that only that
+-- index fits, whatever the server believes of the tables: it would read all keys of speeches, or all messages of the meeting.
 with moment as materialized (
   select coalesce($2::timestamptz, store_now()) as now
 ),
@@ -115,14 +116,18 @@ select i.id::text as meeting_id, o.now, m.host_id::text, m.status, m.selection, 
     select (
       select s.number from turns s where s.meeting_id = q.meeting_id and s.message_seq = q.seq order by s.number desc limit 1
     )
-    from messages q where q.id = i.message_id and q.meeting_id = m.id
+    from messages q where q.id = i.message_id and (q.meeting_id = m.id) is true
   ) as said_in,
   k.fingerprint, k.message_ids::text[] as message_ids
 from moment o
 cross join asked i
 left join meetings m on m.id = i.id
 left join turns t on t.meeting_id = m.id and t.number = m.turn
-left join idempotency_keys k on k.sender_id = i.sender_id and k.call = 'speak' and k.key = i.key
+left join lateral (
+  select u.fingerprint, u.message_ids from idempotency_keys u
+  where u.sender_id = i.sender_id and u.call = 'speak' and u.key = i.key
+  offset 0
+) k on true
 order by i.position
 
 -- name: act_write
@@ -318,6 +323,7 @@ order by i.position
 update participants set process_id = $3::text::uuid where meeting_id = $1::text::uuid and agent_id = $2::text::uuid
 
 -- name: find_meeting
+-- `offset 0` keeps the server from reading all turns of the meeting in search of the current one.
 select m.id::text as meeting_id, m.host_id::text, m.status, m.selection, m.turn_duration, m.created_at, m.started_at, m.ended_at,
   m.max_turns, m.max_duration, m.host_speaks, m.turns_taken, m.deadline_at, m.end_reason,
   t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose,
@@ -325,7 +331,7 @@ select m.id::text as meeting_id, m.host_id::text, m.status, m.selection, m.turn_
   t.deadline_at as turn_deadline_at, extract(epoch from t.deadline_at - o.now)::float8 as turn_left
 from (select coalesce($2::timestamptz, store_now()) as now) o
 cross join meetings m
-left join turns t on t.meeting_id = m.id and t.number = m.turn
+left join lateral (select * from turns u where u.meeting_id = m.id and u.number = m.turn offset 0) t on true
 where m.id = $1::text::uuid
 
 -- name: list_seats
@@ -354,8 +360,9 @@ left join turns t on t.meeting_id = m.id and t.number = m.turn
 order by m.id desc
 
 -- name: list_meetings_of
--- The host of a meeting has a seat in it. From each seat to its meeting: `offset 0` keeps the server from walking all meetings
--- in search of the agent's, as it would if it believed that the agent had a seat in most of them.
+-- The host of a meeting has a seat in it. If the server believes that the agent has a seat in most meetings, any index in the
+-- order of meetings seems as good to it as the agent's own. So the agent is written as a bound, and its seats are walked in an
+-- order that only participants_of_agent has; `offset 0` leads from each seat to its meeting, and not the other way round.
 select m.id::text as meeting_id, m.host_id::text, m.status, m.selection, m.turn_duration, m.created_at, m.started_at, m.ended_at,
   m.max_turns, m.max_duration, m.host_speaks, m.turns_taken, m.deadline_at, m.end_reason,
   t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose,
@@ -369,8 +376,9 @@ from (
       and ($4::timestamptz is null or o.created_at >= $4) and ($5::timestamptz is null or o.created_at <= $5)
     offset 0
   ) i
-  where p.agent_id = $7::text::uuid and p.meeting_id < coalesce($6::text, 'ffffffff-ffff-ffff-ffff-ffffffffffff')::uuid
-  order by p.meeting_id desc limit $2::bigint offset $3::bigint
+  where (p.agent_id, p.meeting_id) < ($7::text::uuid, coalesce($6::text, 'ffffffff-ffff-ffff-ffff-ffffffffffff')::uuid)
+    and p.agent_id >= $7::text::uuid
+  order by p.agent_id desc, p.meeting_id desc limit $2::bigint offset $3::bigint
 ) m
 left join turns t on t.meeting_id = m.id and t.number = m.turn
 order by m.id desc
