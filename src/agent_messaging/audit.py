@@ -376,7 +376,7 @@ class _Active:
 
 _loggers: weakref.WeakSet[FileLogger] = weakref.WeakSet()
 active = _Active()
-"""The log of this process; `get_file_logger` for those that have not one to ask for each message."""
+"""The log of this process, for code that looks at it for each message; everybody else calls `get_file_logger`."""
 
 
 def enable_file_logging(base_dir: str | os.PathLike[str] = "./logs", *, include_payloads: bool = False) -> FileLogger:

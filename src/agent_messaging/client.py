@@ -308,7 +308,7 @@ class AgentMessaging(Directory, Handling, TaskHandling, Search, Generic[T_OneWay
         from .messaging.archive import Archive
 
         self._lifecycle.find()
-        return Archive(self._started)
+        return Archive(self._lifecycle.use)
 
     # --- the patterns -------------------------------------------------------------------------------------------------
     # Each of these doors raises NotInitializedError, a RuntimeError, unless the SDK is started.
@@ -371,7 +371,7 @@ class AgentMessaging(Directory, Handling, TaskHandling, Search, Generic[T_OneWay
         from .messaging.receipts import Receipts
 
         self._lifecycle.find()
-        return Receipts(self._started)
+        return Receipts(self._lifecycle.use)
 
     @property
     def dead_letters(self) -> DeadLetters:
@@ -379,7 +379,7 @@ class AgentMessaging(Directory, Handling, TaskHandling, Search, Generic[T_OneWay
         from .messaging.receipts import DeadLetters
 
         self._lifecycle.find()
-        return DeadLetters(self._started)
+        return DeadLetters(self._lifecycle.use)
 
     @property
     def retention(self) -> Retention:
@@ -387,7 +387,7 @@ class AgentMessaging(Directory, Handling, TaskHandling, Search, Generic[T_OneWay
         from .messaging.retention import Retention
 
         self._lifecycle.find()
-        return Retention(self._started)
+        return Retention(self._lifecycle.use)
 
     @property
     def meeting_events(self) -> MeetingEventHandler:

@@ -171,8 +171,8 @@ class OrganizationNotFoundError(_UnknownNameError):
 
 def _tell_pruned(noun: str, id: str) -> str:
     return (
-        f"The {noun} {id!r} was pruned: retention has removed what was as old. It does not come back. To keep the next "
-        "ones longer, prune with a greater age, or raise that of MessagingConfig(retention=...)."
+        f"The {noun} {id!r} was pruned: retention has removed everything of its age. It does not come back. To keep "
+        "the next ones longer, prune with a greater age, or raise that of MessagingConfig(retention=...)."
     )
 
 
@@ -183,7 +183,7 @@ class MessageNotFoundError(AgentMessagingError):
     exit_code = 4
     message_id: str = ""
     is_pruned: bool = False
-    """Retention has removed what was as old as it."""
+    """Retention has removed it, with everything of its age."""
     problem_text = (
         "No message has the id {0.message_id!r}. "
         "It may have been removed with its agent; check the id that `send` returned."
@@ -374,7 +374,7 @@ class SessionNotFoundError(SessionStateError, ValueError):
         "lists the open ones."
     )
     is_pruned: bool = False
-    """Retention has removed what was as old as it."""
+    """Retention has removed it, with everything of its age."""
 
     def render(self) -> str:
         return _tell_pruned("session", self.session_id) if self.is_pruned else super().render()
@@ -452,7 +452,7 @@ class MeetingNotFoundError(MeetingError, ValueError):
     problem_text = "No meeting has the id {0.meeting_id!r}."
     remedy_text = "Use the id that create_meeting returned; a meeting is removed with its host's agent."
     is_pruned: bool = False
-    """Retention has removed what was as old as it."""
+    """Retention has removed it, with everything of its age."""
 
     def render(self) -> str:
         return _tell_pruned("meeting", self.meeting_id) if self.is_pruned else super().render()

@@ -1,4 +1,4 @@
-"""The ids that the SDK makes."""
+"""The ids that the SDK makes, and their form."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from uuid import UUID
 
 from .system import after_fork
 
@@ -69,3 +70,11 @@ _source = Uuid7Source()
 after_fork(_source.reset)
 uuid7 = _source.next
 """The ids of this process, of which each message has two or three: without a function around this."""
+
+
+def is_id(text: str) -> bool:
+    """Whether a text has the canonical form of a UUID, which all ids have in a store."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False

@@ -56,12 +56,13 @@ def _documentation(cls: type[AgentMessagingError]) -> str:
 def copy_error(error: Any) -> Any:
     """Copy an error for one more caller, because raising an error writes a traceback into it.
 
-    Only the SDK's own errors are copied: not every exception can be.
+    The cause of the copy is that of the error, or the error itself, whose traceback says where it failed. Only the
+    SDK's own errors are copied: not every exception can be.
     """
     if not isinstance(error, AgentMessagingError):
         return error
     copied = copy.copy(error)
-    copied.__cause__ = error.__cause__
+    copied.__cause__ = error.__cause__ or (error if error.__traceback__ is not None else None)
     return copied
 
 

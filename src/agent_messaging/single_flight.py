@@ -142,4 +142,4 @@ class SingleFlight:
             if failure is None:
                 future.set_result(None)
             else:
-                fail(future, copy_error(failure) if isinstance(failure, AgentMessagingError) else failure)
+                fail(future, copy_error(failure))

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from agent_messaging.delivery.claims import Claims, Ending
+from agent_messaging.delivery.claims import Claims
 from agent_messaging.delivery.dispatcher import Dispatcher
-from agent_messaging.delivery.facts import Facts
+from agent_messaging.delivery.facts import Ending, Facts
 from agent_messaging.delivery.names import AgentName
 from agent_messaging.delivery.stations import Station, Stations
 from agent_messaging.delivery.trouble import Trouble

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -67,13 +68,6 @@ class Observer:
             raise self.error
 
 
-class Nobody:
-    """Nobody's name is known."""
-
-    def cached_by_id(self, id: str) -> None:
-        return None
-
-
 class Post:
     """An outbox with its store and its observer."""
 
@@ -81,7 +75,8 @@ class Post:
         self.store, self.observer = Deliveries(), Observer()
         deliveries: Any = self.store
         self.ears = Ears()
-        facts = Facts(self.ears, Nobody())
+        nobody: Any = SimpleNamespace(cached_name=str)
+        facts = Facts(self.ears, nobody)
         self.outbox = Outbox(deliveries, lambda: "me", self.observer, facts, budget=SOON, lines=lines)
 
 

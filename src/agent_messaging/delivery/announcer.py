@@ -34,8 +34,9 @@ from ..storage.ports import (
     Stored,
     TurnRef,
 )
-from .claims import Claims, Ending
+from .claims import Claims
 from .events import Events
+from .facts import Ending
 from .lots import Lots
 from .notices import Notices
 from .services import Services
@@ -151,7 +152,7 @@ class Announcer:
     def forwarded(self, forward: NewForward, done: Forwarded) -> None:
         """An open ask went on to another agent."""
         if self.facts.ears.is_heard:
-            self.facts.forwarded(forward, done)
+            self.facts.forwarded(forward)
         self.lots.receipts.hint([forward.message_id])
         self.timer.look_in(max(done.left, 0.0))
         self._wake(done.waiters, (done.asker_id, forward.to_id))
@@ -161,12 +162,12 @@ class Announcer:
             self.lots.arrivals.arrived([(forward.to_id, Kind.CONVERSATION)])
 
     def redriven(self, message_ids: Iterable[str]) -> None:
-        """Dead letters were queued again; `queued` says whose."""
+        """Dead letters wait for handlers again; `queued` says whose."""
         if self.facts.ears.is_heard:
             self.facts.of_messages(FactType.REDRIVEN, message_ids)
 
     def queued(self, recipient_ids: Collection[str], kind: Kind) -> None:
-        """Messages of these agents were queued again."""
+        """Messages of these agents wait for handlers again: they were queued anew, or are not held back any more."""
         self.neighbours.ring_for(recipient_ids, kind)
         self.stations.look()
 
@@ -278,11 +279,6 @@ class Announcer:
         for ask_id in ask_ids:
             self.lots.room.hint_about(ask_id)
         self.ring(workers)
-
-    def released(self, recipient_ids: Collection[str], kind: Kind) -> None:
-        """Messages of these agents are not held back from handlers any more."""
-        self.neighbours.ring_for(recipient_ids, kind)
-        self.stations.look()
 
     def taken_over(self, process_ids: Collection[str], count: int) -> None:
         """So many messages and tasks of these processes, which are dead, are queued again."""

@@ -8,7 +8,6 @@ however many wait for messages of it.
 from __future__ import annotations
 
 import asyncio
-import builtins
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 
@@ -43,7 +42,7 @@ class Caller:
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._event.wait()
-            except builtins.TimeoutError:
+            except TimeoutError:
                 return False
             finally:
                 del self._queue.idle[self]

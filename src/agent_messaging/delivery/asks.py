@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -190,7 +189,7 @@ class Asks(Service):
             found = {row.ask_id: self._outcome_of(row) for row in rows}
         except Exception as error:
             for id in ids:
-                fail(futures[id], _own(error))
+                fail(futures[id], copy_error(error))
             return
         for follower in self._followers:
             follower(rows)
@@ -216,14 +215,9 @@ class Asks(Service):
     def _outcome_of(self, row: AskRow) -> AskOutcome:
         """The outcome as the row has it, with the type of an answer that was made here and has just been stored."""
         written = None if row.answer is None else self._written.get(row.answer.message_id)
-        outcome = outcome_of(row)
-        return outcome if written is None else replace(outcome, annotation=written[-1])
-
-
-def outcome_of(row: AskRow) -> AskOutcome:
-    """The outcome as the row has it."""
-    reason = None if row.answer is not None else row.reason
-    return AskOutcome(row.ask_id, row.state, row.answer, reason, responder_id=row.responder_id)
+        annotation = MISSING if written is None else written[-1]
+        reason = None if row.answer is not None else row.reason
+        return AskOutcome(row.ask_id, row.state, row.answer, reason, annotation, row.responder_id)
 
 
 def _give_up_on(futures: Iterable[asyncio.Future[AskOutcome | None]]) -> None:
@@ -234,11 +228,3 @@ def _give_up_on(futures: Iterable[asyncio.Future[AskOutcome | None]]) -> None:
 
 def _gone(_: str) -> Exception:
     return AgentNotFoundError("The agent was removed while this waited for its answer; the conversation went with it.")
-
-
-def _own(error: Exception) -> Exception:
-    # One failed call answers many waiting ones, by one error each.
-    own: Exception = copy_error(error)
-    if own is not error:
-        own.__cause__ = error
-    return own

@@ -1,15 +1,14 @@
 """What the audit log is told of messages and tasks: handed out, received by a handler, and how that ended.
 
-It costs one look at a flag where the log is switched off. Payloads are told as the store has them, and written only
-where they were asked for.
+Where the log is switched off it costs one look at `base_dir`, without a call. Payloads are told as the store has them,
+and written only where they were asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
-from ..audit import active, get_file_logger
+from ..audit import active
 from ..storage.ports import (
     ClaimedDelivery,
     ClaimedTask,
@@ -20,7 +19,7 @@ from ..storage.ports import (
     Settling,
     TaskSettlement,
 )
-from .names import AgentName
+from .names import AgentName, Names
 
 EVENTS = {
     Settling.DONE: "processed",
@@ -33,32 +32,24 @@ ENDS_OF_TASKS = {**EVENTS, Settling.DONE: "completed"}
 """The same of a task."""
 
 
-class Known(Protocol):
-    """The names that are known here."""
-
-    def cached_by_id(self, id: str) -> AgentName | None:
-        """The agent, if it is known."""
-        ...
-
-
-def sent(group: NewGroup, names: Known) -> None:
+def sent(group: NewGroup, names: Names) -> None:
     """A call's messages were stored."""
     log = active.logger
     if log.base_dir is None:
         return
-    sender = _name(names, group.sender_id)
+    sender = names.cached_name(group.sender_id)
     for delivery in group.deliveries:
-        recipient = _name(names, delivery.recipient_id)
+        recipient = names.cached_name(delivery.recipient_id)
         log.log_message(delivery.message_id, sender, recipient, group.kind.value, "sent", content=group.content)
 
 
-def received(delivery: ClaimedDelivery, agent: AgentName, names: Known) -> None:
+def received(delivery: ClaimedDelivery, agent: AgentName, names: Names) -> None:
     """A handler begins with a message."""
     log = active.logger
     if log.base_dir is not None:
         log.log_message(
             delivery.message_id,
-            _name(names, delivery.sender_id),
+            names.cached_name(delivery.sender_id),
             agent.external_id,
             delivery.kind.value,
             "received",
@@ -66,14 +57,14 @@ def received(delivery: ClaimedDelivery, agent: AgentName, names: Known) -> None:
         )
 
 
-def ended(delivery: ClaimedDelivery, agent: AgentName, names: Known, settlement: Settlement) -> None:
+def ended(delivery: ClaimedDelivery, agent: AgentName, names: Names, settlement: Settlement) -> None:
     """A handler has ended with a message; the commit of it follows."""
     log = active.logger
     if log.base_dir is None:
         return
     event = EVENTS[settlement.how]
     data = {"attempt": settlement.claim.attempt}
-    sender = _name(names, delivery.sender_id)
+    sender = names.cached_name(delivery.sender_id)
     log.log_message(delivery.message_id, sender, agent.external_id, delivery.kind.value, event, data=data)
     if settlement.how in (Settling.RETRY, Settling.DEAD):
         failed = {"message_id": delivery.message_id, **data}
@@ -87,8 +78,8 @@ def registered(agent_id: str, organization_id: str) -> None:
 
 def tasks_submitted(tasks: Sequence[NewTask], stored: Sequence[bool]) -> None:
     """Tasks were put into the pool, where `stored` says so."""
-    log = get_file_logger()
-    if log.is_enabled:
+    log = active.logger
+    if log.base_dir is not None:
         for task, is_new in zip(tasks, stored, strict=True):
             if is_new:
                 data = {"task_type": task.type, "supervisor": task.supervisor}
@@ -97,16 +88,16 @@ def tasks_submitted(tasks: Sequence[NewTask], stored: Sequence[bool]) -> None:
 
 def task_began(task: ClaimedTask) -> None:
     """A worker has taken a task."""
-    log = get_file_logger()
-    if log.is_enabled:
+    log = active.logger
+    if log.base_dir is not None:
         data = {"task_type": task.type, "supervisor": task.supervisor, "attempt": task.attempt}
         log.log_task(task.claim.task_id, task.worker_id, "assigned", data, content=task.content)
 
 
 def task_ended(task: ClaimedTask, settlement: TaskSettlement, seconds: float) -> None:
     """A worker has ended with a task after so many seconds; the commit of it follows."""
-    log = get_file_logger()
-    if not log.is_enabled:
+    log = active.logger
+    if log.base_dir is None:
         return
     succeeded = settlement.how is Settling.DONE
     data = {"success": succeeded, "duration_ms": round(seconds * 1000), "attempt": task.attempt}
@@ -121,8 +112,8 @@ def task_ended(task: ClaimedTask, settlement: TaskSettlement, seconds: float) ->
 
 def tasks_cancelled(task_ids: Sequence[str], cancelled: Sequence[bool], reason: str) -> None:
     """Tasks were ended from outside, where `cancelled` says so."""
-    log = get_file_logger()
-    if log.is_enabled:
+    log = active.logger
+    if log.base_dir is not None:
         for task_id, is_cancelled in zip(task_ids, cancelled, strict=True):
             if is_cancelled:
                 log.log_task(task_id, None, "cancelled", {"reason": reason})
@@ -131,9 +122,4 @@ def tasks_cancelled(task_ids: Sequence[str], cancelled: Sequence[bool], reason: 
 def enrolled(worker: NewWorker) -> None:
     """A worker has appeared."""
     data = {"agent_role": worker.role, "capabilities": list(worker.capabilities)}
-    get_file_logger().log_agent_activity(worker.worker_id, "registered", data)
-
-
-def _name(names: Known, id: str) -> str:
-    agent = names.cached_by_id(id)
-    return id if agent is None else agent.external_id
+    active.logger.log_agent_activity(worker.worker_id, "registered", data)

@@ -27,7 +27,7 @@ from ..storage.ports import (
     TurnRef,
 )
 from .current import Run, current_run
-from .facts import Facts
+from .facts import Ending, Facts
 from .stations import Station, Stations
 
 MAX_SETTLEMENTS = 1_000
@@ -36,8 +36,6 @@ FORGET_AFTER = 5.0
 """Seconds past the end of a lease after which a claim is forgotten here: the store has let it go by then."""
 STOPPED = "the process stopped"
 
-Ending = tuple[Settlement, ClaimedDelivery]
-"""The end of a run, and of what."""
 _SETTLEMENT = itemgetter(0)
 _SIZE = attrgetter("size")
 
@@ -234,7 +232,8 @@ class Claims:
     async def reconcile(self) -> None:
         """Give back the claims whose answer was lost: the store knows them, the ledger does not.
 
-        Meanwhile nothing is appended with a claim, and the exchange makes no other, so a claim that is unknown is lost.
+        Meanwhile nothing is appended with a claim or pulled, and the exchange makes no other claim: one that is unknown
+        is lost.
         """
         if not self.can_reconcile:
             return
@@ -242,7 +241,7 @@ class Claims:
         known = {run.delivery.claim for run in self.running} | {one.claim for one, _ in self.settling}
         known.update(self.pulled)
         lost = [claim for claim in await self.deliveries.list_claims(owner) if claim not in known]
-        await self.give_back([claim for claim in lost if claim not in self.pulled], "the store's answer was lost")
+        await self.give_back(lost, "the store's answer was lost")
         self.is_in_doubt = False
         self.stations.must_look = True
 

@@ -28,7 +28,8 @@ from ..storage.ports import (
 )
 from . import auditing
 from .announcer import Announcer
-from .claims import STOPPED, Claims, Ending
+from .claims import STOPPED, Claims
+from .facts import Ending
 from .names import NAMES_MAX_AGE, Names
 from .probes import probe
 from .retry import clean_reason, describe

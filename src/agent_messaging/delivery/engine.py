@@ -70,8 +70,11 @@ class Engine:
     """Everything between a public call and the store.
 
     Args:
-        ears: Those who are told of what happens.
-        work: Where queues, workers and tasks are, if not in the store.
+        handlers: Those of messages, which this SDK object has beside the global ones.
+        event_handlers: Those of meeting events.
+        task_handlers: Those of tasks, by worker.
+        ears: The observers, who are told of what happens.
+        work: The store of queues, workers and tasks; None: they are in `store`.
     """
 
     def __init__(
@@ -106,8 +109,9 @@ class Engine:
         )
         facts = Facts(ears, self.names)
         self.claims = Claims(deliveries, presence, self.stations, facts)
-        self.workplace = Workplace(store, self.timer, self.trouble, is_apart=False)
-        if work is not None:
+        if work is None:
+            self.workplace = Workplace(store, self.timer, self.trouble, is_apart=False)
+        else:
             self.workplace = Workplace(work, Timer(), Trouble(), is_apart=True)
         self.lots = Lots(deliveries, sessions, store.parts, self.workplace.store.tasks)
         self.asks = self.lots.asks
@@ -233,7 +237,7 @@ class Engine:
 
     @property
     def is_handler_thread(self) -> bool:
-        """The same of the thread of the caller."""
+        """Whether the caller is in a thread that runs a function of the user's for this engine."""
         return self.threads.is_current or self.notices.threads.is_current
 
     def event_handlers_changed(self) -> None:

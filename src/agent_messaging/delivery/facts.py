@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from ..clock import monotonic, utc_now
 from ..exceptions import AgentMessagingError
@@ -27,7 +27,6 @@ from ..storage.ports import (
     Duplicate,
     EndedAsk,
     EndedSession,
-    Forwarded,
     NewForward,
     NewGroup,
     NewMeeting,
@@ -37,23 +36,16 @@ from ..storage.ports import (
     Settling,
     Stored,
 )
-from .names import AgentName
+from .names import Names
 
 Ending = tuple[Settlement, ClaimedDelivery]
-
-
-class Known(Protocol):
-    """The names that are known here."""
-
-    def cached_by_id(self, id: str) -> AgentName | None:
-        """The agent, if it is known."""
-        ...
+"""The end of a run, and of what."""
 
 
 class Facts:
     """Makes the facts of one SDK object's messages, conversations and meetings, and tells them."""
 
-    def __init__(self, ears: Ears, names: Known) -> None:
+    def __init__(self, ears: Ears, names: Names) -> None:
         self.ears = ears
         self.names = names
         self.mark = uuid7()[-12:]
@@ -105,7 +97,7 @@ class Facts:
         if isinstance(outcome, Stored) and outcome.answered is not None:
             self.asks_ended([outcome.answered])
 
-    def forwarded(self, forward: NewForward, done: Forwarded) -> None:
+    def forwarded(self, forward: NewForward) -> None:
         """An open ask went on to another agent."""
         self.tell(
             FactType.FORWARDED,
@@ -301,8 +293,7 @@ class Facts:
     # --- what they say ------------------------------------------------------------------------------------------------
 
     def _name(self, id: str | None) -> str | None:
-        agent = None if id is None else self.names.cached_by_id(id)
-        return id if agent is None else agent.external_id
+        return None if id is None else self.names.cached_name(id)
 
     def _of_group(self, group: NewGroup) -> dict[str, Any]:
         return {

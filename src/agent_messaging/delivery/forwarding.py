@@ -72,7 +72,7 @@ class Step(NamedTuple):
     """When the message that was passed on was stored; of the first step, when the ask was made."""
 
 
-def agents_of(way: Sequence[Step]) -> tuple[str, ...]:
+def holders_of(way: Sequence[Step]) -> tuple[str, ...]:
     """All agents that have had an ask, in order; nobody where it was not passed on."""
     return (way[0].from_id, *(step.to_id for step in way)) if way else ()
 
@@ -123,7 +123,7 @@ class Forwarding:
         if not isinstance(outcome, Forwarded):
             raise await self._error(outcome, message_id, holder, to)
         ways = await self.find_ways([message_id])
-        return agents_of(ways.get(message_id, []))
+        return holders_of(ways.get(message_id, []))
 
     async def _attempt(
         self, holder_id: str, message_id: str, to_id: str, run: Run | None
@@ -141,17 +141,11 @@ class Forwarding:
             kept_id=uuid7(),
             session_id=uuid7(),
             claim=None if run is None else run.delivery.claim,
-            only_if_expected=self.settings.require_handler and not await self._is_served(to),
+            only_if_expected=self.settings.require_handler
+            and bool(await self.serving.find_unserved([to], Kind.CONVERSATION)),
             mailbox_limit=self.settings.mailbox_limit,
         )
         return holder, to, await self.commits.run(self._commit(wanted, run))
-
-    async def _is_served(self, agent: AgentName) -> bool:
-        try:
-            await self.serving.require_served([agent], Kind.CONVERSATION)
-        except NoHandlerRegisteredError:
-            return False
-        return True
 
     async def _commit(self, wanted: NewForward, run: Run | None) -> ForwardOutcome:
         outcome = await self.store.forward(wanted, owner=self.presence.process_id)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from uuid import UUID
 
 from ..exceptions import DatabaseError, OutcomeUnknownError
+from ..ids import is_id
 from ..storage.ports import ProcessStore
 
 logger = logging.getLogger("agent_messaging.delivery")
@@ -25,11 +25,11 @@ class Incarnations:
 
     async def find(self, process_ids: Collection[str]) -> dict[str, tuple[str, int]]:
         """The known ones among these. If the store does not answer, the unknown are left out."""
-        missing = [id for id in set(process_ids) - self._known.keys() if _is_id(id)]
+        missing = [id for id in set(process_ids) - self._known.keys() if is_id(id)]
         if missing:
             if len(self._known) + len(missing) > CACHE_LIMIT:
                 self._known.clear()
-                missing = [id for id in set(process_ids) if _is_id(id)]
+                missing = [id for id in set(process_ids) if is_id(id)]
             try:
                 found = await self._processes.find_processes(missing)
             except (DatabaseError, OutcomeUnknownError) as error:
@@ -37,10 +37,3 @@ class Incarnations:
             else:
                 self._known |= {id: found.get(id) for id in missing}
         return {id: place for id in process_ids if (place := self._known.get(id)) is not None}
-
-
-def _is_id(text: str) -> bool:
-    try:
-        return str(UUID(text)) == text
-    except ValueError:
-        return False

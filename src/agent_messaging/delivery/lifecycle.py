@@ -55,16 +55,14 @@ class Lifecycle:
             NotInitializedError: Not started, left, or inherited by a forked child.
         """
         engine = self.engine
-        if engine is not None and self._pid == os.getpid() and not engine.commits.is_closed:
-            return engine
-        if engine is None or engine.is_closed:
+        if engine is None or engine.commits.is_closed:
             if self._was_left_by_loop:
                 raise EventLoopError(
                     "This AgentMessaging was left when the event loop ended on which it was started. Start it anew: "
                     "`async with` it, or `await sdk.initialize()`, in each asyncio.run."
                 )
             raise NotInitializedError
-        if self._is_forked:
+        if self._pid != os.getpid():
             raise EventLoopError(
                 f"This AgentMessaging was started in process {self._pid}, and this is its forked child {os.getpid()}. "
                 "Start one in the child: a new AgentMessaging, or this one by `await sdk.initialize()`."
@@ -228,7 +226,7 @@ class Lifecycle:
             raise
 
     async def wait_until_left(self) -> None:
-        """Wait until somebody has left; at once if it is not started."""
+        """Wait until somebody has left; if it is not started, this returns at once."""
         while self.engine is not None and (guard := self._guard) is not None:
             await asyncio.wait({guard})
             if (leaving := self._leaving) is not None:

@@ -58,6 +58,11 @@ class Names:
         """The agent, if it was looked up before."""
         return self._by_id.get(id)
 
+    def cached_name(self, id: str) -> str:
+        """The agent's external id, if it was looked up before; its id otherwise."""
+        agent = self._by_id.get(id)
+        return id if agent is None else agent.external_id
+
     def cached_all(self, external_ids: Iterable[str]) -> list[AgentName] | None:
         """These agents, in this order, if all of them were looked up before."""
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import replace
 
 from ..clock import utc_now
@@ -135,10 +134,6 @@ class Notices(Service):
         messages = await self.sessions.take_notices(self.serving.served_here(Kind.NOTIFICATION), AT_ONCE)
         if messages:  # there may be more: what is taken at once is bounded by bytes too
             self._looking.request()
-        await self._tell_all(messages)
-
-    async def _tell_all(self, messages: Iterable[MessageRow]) -> None:
-        messages = list(messages)
         ids = {id for message in messages for id in (message.sender_id, message.recipient_id) if id is not None}
         names = await self.names.find_by_id(ids)
         for message in messages:

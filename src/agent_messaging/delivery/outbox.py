@@ -198,7 +198,7 @@ class Outbox(Service):
                 if future.done():
                     pass
                 elif isinstance(outcome, Exception):
-                    _refuse(future, outcome)
+                    fail(future, copy_error(outcome))  # one failed commit may answer many calls
                 elif on_stored is not None and isinstance(outcome, Stored):
                     on_stored()
                 else:
@@ -234,13 +234,3 @@ class Outbox(Service):
 def _without_claims(outcomes: Sequence[AppendOutcome]) -> list[AppendOutcome]:
     """Drop the claims of a repeat: this process may have claimed these messages since the first try, and run them."""
     return [replace(outcome, claims={}) if isinstance(outcome, Stored) else outcome for outcome in outcomes]
-
-
-def _refuse(future: asyncio.Future[Any], outcome: Exception) -> None:
-    if isinstance(outcome, AgentMessagingError):
-        # One failed commit answers many calls: each gets an error of its own, so that tracebacks do not pile up.
-        own = copy_error(outcome)
-        own.__cause__ = outcome.__cause__ or outcome
-        fail(future, own)
-    else:
-        fail(future, outcome)

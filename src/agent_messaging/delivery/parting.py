@@ -46,7 +46,7 @@ async def _give_back(
         process_id = engine.store.presence.process_id
         store = build()
         await store.open(initialize=False)
-        if settlements := engine.dispatcher.runs.give_up():
+        if settlements := engine.dispatcher.runs.cut_off_all():
             await store.deliveries.settle(settlements, owner=process_id)
         await store.processes.retire(process_id)
         if engine.workplace.is_apart and engine.workplace.is_open and (work := build_work()) is not None:

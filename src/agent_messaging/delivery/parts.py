@@ -101,8 +101,8 @@ class Parts(Service):
             else:
                 del self._senders[sender]
                 sender.fail(failure)
-        for _, failure in failures:
-            raise failure
+        if failures:
+            raise failures[0][1]
 
     # --- reading ------------------------------------------------------------------------------------------------------
 

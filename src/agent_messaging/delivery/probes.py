@@ -4,6 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+POINTS = {
+    "after_append",
+    "after_claim",
+    "before_settle",
+    "after_settle",
+    "before_tasks_settle",
+    "after_tasks_settle",
+    "before_index",
+    "pruned_page",
+    "after_export_page",
+    "after_stage",
+    "before_import",
+}
 _armed: dict[str, Callable[[], None]] = {}
 
 
@@ -14,8 +27,13 @@ def probe(name: str) -> None:
 
 
 def arm(name: str, action: Callable[[], None]) -> None:
-    """Run `action` whenever a point is passed: after_append, after_claim, before_settle, after_settle, before_index,
-    before_tasks_settle, after_tasks_settle, after_export_page, after_stage, before_import."""
+    """Run `action` whenever one of the `POINTS` is passed.
+
+    Raises:
+        ValueError: There is no such point, so a test that waits for it would wait in vain.
+    """
+    if name not in POINTS:
+        raise ValueError(f"No point is named {name!r}. There are: {', '.join(sorted(POINTS))}.")
     _armed[name] = action
 
 

@@ -1,13 +1,13 @@
-"""Events of a caller's own are recorded here."""
+"""Records events of a caller's own."""
 
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
 from pydantic_core import from_json
 
 from ..exceptions import MeetingNotFoundError
+from ..ids import is_id
 from ..models import MeetingEventType
 from ..payloads import encode
 from ..storage.ports import MeetingStore
@@ -17,6 +17,7 @@ from .events import Events
 from .names import Names
 
 MAX_DATA_BYTES = 64 * 1024
+"""Bytes of the JSON of one event's data."""
 _ABOUT = {
     MeetingEventType.MEETING_STARTED: "host_id",
     MeetingEventType.MEETING_ENDED: "host_id",
@@ -48,7 +49,8 @@ class Recorder:
         await self.events.ready()
         plain = from_json(encode(data, field="data", limit_bytes=MAX_DATA_BYTES))
         agent_id = plain.get(_ABOUT[type]) or plain.get("agent_id")
-        agent = str(agent_id) if isinstance(agent_id, str) and agent_id in await self._known([agent_id]) else None
+        is_agent = isinstance(agent_id, str) and is_id(agent_id) and agent_id in await self.names.find_by_id([agent_id])
+        agent = agent_id if is_agent else None
 
         async def record() -> bool:
             is_recorded = await self.meetings.record_event(meeting_id, type, agent, plain)
@@ -58,9 +60,3 @@ class Recorder:
 
         if not await self.commits.run(record()):
             raise MeetingNotFoundError(meeting_id=meeting_id)
-
-    async def _known(self, ids: list[str]) -> set[str]:
-        try:
-            return set(await self.names.find_by_id([str(UUID(id)) for id in ids]))
-        except ValueError:
-            return set()

@@ -187,7 +187,7 @@ class Runs(Service):
             run = runs[task]
             logger.warning("the handler of message %s does not end; it goes back all the same", run.delivery.message_id)
             if not run.is_moot:
-                self.claims.end(self.given_up(run), run.delivery)
+                self.claims.end(self._cut_off(run), run.delivery)
             run.is_moot = True  # what it still says settles nothing
 
     # --- one run ------------------------------------------------------------------------------------------------------
@@ -241,11 +241,11 @@ class Runs(Service):
         how, delay = self.retry.after(delivery.claim.attempt, delivery.max_attempts)
         return Settlement(delivery.claim, how, delay, describe(error))
 
-    def give_up(self) -> list[Settlement]:
+    def cut_off_all(self) -> list[Settlement]:
         """The ends of all runs, of a process that ends at once."""
-        return [self.given_up(run) for run in self.claims.running if not run.is_moot]
+        return [self._cut_off(run) for run in self.claims.running if not run.is_moot]
 
-    def given_up(self, run: Run) -> Settlement:
+    def _cut_off(self, run: Run) -> Settlement:
         """The end of a run that does not end although the SDK does: uncounted, unless it was late already."""
         timeout, limit = self._limit(run)
         if monotonic() - run.since > timeout and run.delivery.kind is not Kind.TURN:

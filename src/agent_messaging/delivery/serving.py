@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Seque
 from ..config import MessagingConfig
 from ..exceptions import AgentMessagingError, NoHandlerRegisteredError, TimeoutError
 from ..handlers.events import MeetingEventHandler
-from ..handlers.registry import Handlers, Listener, Registry, global_registry
+from ..handlers.registry import Follower, Handlers, Registry, global_registry
 from ..kinds import CONTEXT_OF_KIND
 from ..models import AgentStatus, HandlerContext, Kind
 from ..single_flight import SingleFlight
@@ -29,7 +29,7 @@ LOOK_PAUSE = 0.05
 """Seconds between two looks of a caller that waits for somebody to serve, however often there is a hint."""
 
 
-class Serving(services.Service, Listener):
+class Serving(services.Service, Follower):
     """The handlers in force here, and their publication.
 
     Args:
@@ -106,8 +106,8 @@ class Serving(services.Service, Listener):
         """Publish what is served and follow the registries."""
         self._loop = asyncio.get_running_loop()
         self.version = object()
-        global_registry.subscribe(self)
-        self.own.subscribe(self)
+        global_registry.follow(self)
+        self.own.follow(self)
         await self.publish()
 
     async def aclose(self, timeout: float) -> None:
@@ -117,8 +117,8 @@ class Serving(services.Service, Listener):
         must not be about handlers that were unregistered before it ended. The word of a change may not have come here
         yet, so this publishes whether or not it has.
         """
-        global_registry.unsubscribe(self)
-        self.own.unsubscribe(self)
+        global_registry.leave(self)
+        self.own.leave(self)
         self._publishing.request()
         self.version = None
         await self._publishing.aclose(timeout)
@@ -281,17 +281,20 @@ class Serving(services.Service, Listener):
                 return False
         return True
 
+    async def find_unserved(self, agents: Sequence[AgentName], kind: Kind) -> tuple[str, ...]:
+        """The external ids of those that nobody serves, as the store says where it is not known here."""
+        if self.are_served(agents, kind):
+            return ()
+        await self.neighbours.read()
+        return tuple(agent.external_id for agent in agents if not self.is_served(agent, kind))
+
     async def require_served(self, agents: Sequence[AgentName], kind: Kind) -> None:
         """Check that somebody serves each of them.
 
         Raises:
             NoHandlerRegisteredError: Nobody does; names them.
         """
-        if self.are_served(agents, kind):
-            return
-        await self.neighbours.read()
-        unserved = tuple(agent.external_id for agent in agents if not self.is_served(agent, kind))
-        if unserved:
+        if unserved := await self.find_unserved(agents, kind):
             raise NoHandlerRegisteredError(
                 agents=unserved, kind=kind.value.replace("_", "-"), store=self.names.location
             )

@@ -145,7 +145,8 @@ class Timekeeper(Endless):
     Args:
         duties: What is kept in this store.
         ears: They look now and then whether the log wants to be told.
-        serving: Whose publication is tried again; None where this is not the store of the messages.
+        serving: Its publication is tried again where that failed; None where this is not the store of the messages.
+        lose: Called when the store has lost data.
     """
 
     def __init__(

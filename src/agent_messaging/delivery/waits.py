@@ -7,7 +7,6 @@ instant before it went are left to the handlers again.
 from __future__ import annotations
 
 import asyncio
-import builtins
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -99,7 +98,7 @@ class Waits(Service):
                         with waiting(run):
                             async with asyncio.timeout_at(deadline):
                                 is_ended = (await ready).is_ended
-                    except builtins.TimeoutError:
+                    except TimeoutError:
                         return await taking.take_awaited(recipient.id, sender.id, thread)
 
     def look(self) -> None:
@@ -154,7 +153,7 @@ class Waits(Service):
             self.trouble.note(error)
             if error.retryable:
                 self._again.later(wait)
-        self.announcer.released([wait.recipient_id], Kind.CONVERSATION)
+        self.announcer.queued([wait.recipient_id], Kind.CONVERSATION)
 
     async def aclose(self, timeout: float) -> None:
         """Release the callers that still wait, and remove the rows within so many seconds."""

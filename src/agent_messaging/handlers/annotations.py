@@ -13,7 +13,7 @@ import typing_extensions
 from ..payloads import MISSING, Late
 from .functions import function_name, read_signature
 
-_logger = logging.getLogger("agent_messaging.handlers")
+logger = logging.getLogger("agent_messaging.handlers")
 
 
 def handler_annotation(function: Callable[..., Any], position: int = 0) -> Any:
@@ -60,7 +60,7 @@ class LateAnnotation(Late):
         try:
             self.annotation = self.evaluate()
         except Exception as error:
-            _logger.warning(
+            logger.warning(
                 "The annotation %r of the handler %s cannot be resolved (%s): it gets plain JSON values.",
                 getattr(self.annotation, "__forward_arg__", self.annotation),
                 self.name,

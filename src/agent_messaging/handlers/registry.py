@@ -1,8 +1,7 @@
 """The registries of handlers: the global one with its decorators, and one for each SDK object.
 
 `handlers/running.py` runs handlers, and `delivery/serving.py` knows which process serves whom. The global registry is
-the one piece of module-level state in the package, beside two seams of tests (`clock.py`, `delivery/probes.py`); the
-public API demands it.
+state of a module, because the decorators of the public API are functions of this one.
 """
 
 from __future__ import annotations
@@ -151,10 +150,11 @@ ATTENDING = Handlers((make_handler(_take_notice, ordered=False, concurrency=None
 """The handlers of invitations to an agent that has none, but a turn handler that attends."""
 
 
-class Listener:
-    """Somebody who is told that handlers came or went."""
+class Follower:
+    """It is told when handlers came or went."""
 
     def handlers_changed(self) -> None:
+        """Handlers came or went; called in whatever thread."""
         raise NotImplementedError
 
 
@@ -166,7 +166,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._handlers: dict[tuple[str | None, HandlerContext], Handlers] = {}
-        self._listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
+        self._followers: weakref.WeakSet[Follower] = weakref.WeakSet()
 
     def register(self, contexts: tuple[HandlerContext, ...], agent: str | None, handler: Handler) -> None:
         """Take the handler for one agent, or (None) for all that have none of their own.
@@ -214,16 +214,17 @@ class Registry:
         for (agent, context), handlers in self._handlers.items():
             yield from ((agent, context, handler) for handler in handlers.all)
 
-    def subscribe(self, listener: Listener) -> None:
-        """Call `listener.handlers_changed()` after each change, in the thread that made it; held weakly."""
-        self._listeners.add(listener)
+    def follow(self, follower: Follower) -> None:
+        """Call `follower.handlers_changed()` after each change, in the thread that made it; held weakly."""
+        self._followers.add(follower)
 
-    def unsubscribe(self, listener: Listener) -> None:
-        self._listeners.discard(listener)
+    def leave(self, follower: Follower) -> None:
+        """Call it no more. Nothing happens if it was not called."""
+        self._followers.discard(follower)
 
     def _changed(self) -> None:
-        for listener in list(self._listeners):
-            listener.handlers_changed()
+        for follower in list(self._followers):
+            follower.handlers_changed()
 
 
 global_registry = Registry()

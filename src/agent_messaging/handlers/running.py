@@ -30,7 +30,7 @@ from .registry import Handler, Handlers
 from .threads import DaemonThreads
 
 _STEPS = (CoroutineType, GeneratorType)
-_logger = logging.getLogger("agent_messaging.delivery")
+logger = logging.getLogger("agent_messaging.delivery")
 
 
 class Named(Protocol):
@@ -154,7 +154,7 @@ def is_passed_over(delivery: ClaimedDelivery, recipient: Named, error: BaseExcep
         return False
     if not isinstance(error.__cause__, PayloadError):
         return False
-    _logger.warning(
+    logger.warning(
         "The handler of %r was passed over by an invitation to a meeting (message %s) that it does not take: %s Let it "
         "take invitations by an annotation such as `Note | Invitation` (from agent_messaging import Invitation), or "
         "attend by `sdk.meeting.attend_meeting`.",

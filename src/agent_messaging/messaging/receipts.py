@@ -11,7 +11,7 @@ from uuid import UUID
 
 from ..arguments import check_external_id, check_page, check_patience, parse_id, refuse
 from ..bodies import open_or_mark
-from ..delivery.forwarding import Step, agents_of
+from ..delivery.forwarding import Step, holders_of
 from ..delivery.names import AgentName
 from ..exceptions import InvalidArgumentError, MessageNotFoundError, TimeoutError
 from ..kinds import KIND_OF_WORD
@@ -306,7 +306,7 @@ def _receipt(
         process=row.owner,
         reasons=tuple(reasons),
         events=tuple(events),
-        way=agents_of(way),
+        way=holders_of(way),
     )
 
 

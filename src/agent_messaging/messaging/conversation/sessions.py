@@ -10,7 +10,7 @@ from uuid import UUID
 
 from ...arguments import check_external_id, check_flag, check_instant, check_page, check_thread, parse_choice, parse_id
 from ...bodies import open_or_mark
-from ...delivery.forwarding import agents_of
+from ...delivery.forwarding import holders_of
 from ...delivery.names import AgentName
 from ...exceptions import SessionNotFoundError
 from ...models import DeliveryState, MessageType, Record, Session, SessionStatus, T
@@ -266,7 +266,7 @@ class ConversationSessions(ConversationCalls[T]):
                 is_read=message.read_at is not None,
                 read_at=message.read_at,
                 created_at=message.created_at,
-                way=agents_of(ways.get(message.message_id, ())),
+                way=holders_of(ways.get(message.message_id, ())),
                 thread=message.thread or None,
             )
 
