@@ -12,7 +12,8 @@ whether the same call may succeed later unchanged. Every error survives pickling
     ├── InvalidArgumentError (ValueError)
     │   └── PayloadError
     ├── IdempotencyConflictError
-    ├── AgentNotFoundError, OrganizationNotFoundError, MessageNotFoundError, TaskNotFoundError
+    ├── AgentNotFoundError, OrganizationNotFoundError
+    ├── MessageNotFoundError, TaskNotFoundError
     ├── MailboxFullError, TooManySubscribersError
     ├── ClaimLostError
     ├── HandlerError
@@ -38,8 +39,8 @@ whether the same call may succeed later unchanged. Every error survives pickling
     │       └── NotMeetingHostError, HostCannotLeaveError
     ├── DatabaseError
     │   ├── OrganizationAlreadyExistsError, AgentAlreadyExistsError
-    │   ├── StorageUnavailableError, StorageBusyError, StorageFullError, StorageCorruptError
-    │   ├── StorageReplacedError, StorageForeignError
+    │   ├── StorageUnavailableError, StorageBusyError, StorageFullError
+    │   ├── StorageCorruptError, StorageReplacedError, StorageForeignError
     │   └── QueueDataLostError, SchemaVersionError
     └── ArchiveError
 """

@@ -31,9 +31,9 @@ class AgentMessagingError(Exception):
         if message is None:
             message = self.render() if details else _documentation(type(self))
             remedy = self.advise() if details else ""
-        self.problem = message
+        self.problem: str = message
         """The message without the remedy."""
-        self.remedy = remedy
+        self.remedy: str = remedy
         """The next step in code; empty where the problem names it or there is none."""
         super().__init__(f"{message} {remedy}" if remedy else message)
 

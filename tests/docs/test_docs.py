@@ -191,9 +191,31 @@ def test_the_site_has_every_page() -> None:
         assert (docs / file).is_file(), "the theme would load it from another host, or nothing"
     pages = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md") if not path.name[0].isdigit()}
     assert listed == pages
-    for page in (docs / "reference").glob("*.md"):
-        for name in re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE):
-            assert pkgutil.resolve_name(name) is not None
+
+
+def test_the_reference_has_every_public_class_and_function() -> None:
+    import agent_messaging
+    from agent_messaging import coordination, testing
+
+    shown: list[object] = []
+    for page in (ROOT / "docs" / "reference").glob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        for name, options in re.findall(r"^::: (\S+)\n((?: +.+\n)*)", text, re.MULTILINE):
+            entry = pkgutil.resolve_name(name)
+            if not inspect.ismodule(entry):
+                shown.append(entry)
+            elif (members := re.search(r"members: \[(.*)\]", options)) is not None:
+                shown += [getattr(entry, member) for member in members[1].split(", ")]
+            else:
+                shown += [one for one in vars(entry).values() if getattr(one, "__module__", "") == name]
+    missing = [
+        f"{package.__name__}.{name}"
+        for package in (agent_messaging, coordination, testing)
+        for name in package.__all__
+        if inspect.isclass(one := getattr(package, name)) or inspect.isfunction(one)
+        if one not in shown
+    ]
+    assert missing == []
 
 
 @pytest.mark.parametrize(
@@ -248,3 +270,42 @@ def test_the_site_shows_examples_as_code_and_a_row_for_each_argument() -> None:
     shown = "Do it.\n\nArgs:\n    a: One.\n    b: Two,\n        and three.\n    c: Two,\n        and three.\n\n"
     shown += "Example:\n    ```python\n    do(1)\n    ```\n"
     assert docstrings.parted(docstrings.fenced(text)) == shown
+
+
+def test_the_site_shows_records_by_their_fields_and_calls_as_one_makes_them() -> None:
+    griffe = pytest.importorskip("griffe", reason="griffe is not installed; `make docs` installs it")
+    code = """
+        LIMIT = 7
+        class Record(dict):
+            "A mapping."
+        class Found(Record):
+            "What was found."
+            id: str
+            size: int
+            "In bytes."
+        class _Finding:
+            def found(self, limit=LIMIT) -> Found:
+                "Say it."
+        class Counting:
+            def count(self) -> int:
+                "Count."
+        class Finder(_Finding, Counting):
+            "Finds."
+            def __init__(self, engine): ...
+            def find(self, message=MISSING_MESSAGE) -> Found:
+                "Find it."
+    """
+    extensions = griffe.load_extensions("dataclasses", load_script("docs_docstrings").Docstrings)
+    with griffe.temporary_visited_package(
+        "shown", {"__init__.py": textwrap.dedent(code)}, extensions=extensions, docstring_parser="google"
+    ) as package:
+        fields = package["Found"].docstring.parsed[1].value
+        assert [(one.name, str(one.annotation), one.description) for one in fields] == [
+            ("id", "str", ""),
+            ("size", "int", "In bytes."),
+        ]
+        assert list(package["Finder"].members) == ["find", "found", "count"], "its own calls first, none of the SDK's"
+        lines = [one.alias_lineno if one.is_alias else one.lineno for one in package["Finder"].members.values()]
+        assert lines == sorted(lines)
+        assert [str(one.default) for one in package["Finder"]["find"].parameters] == ["None", "None"]
+        assert str(package["_Finding"]["found"].parameters["limit"].default) == "7"

@@ -294,11 +294,11 @@ class Config(Settings):
     Settings of `database` and `messaging` are accepted by their older flat names too (`postgres_host=`,
     `default_turn_duration=`, …), which win over the nested ones, and can be read by them.
 
-    Example:
-        Config(url="postgresql://agents:secret@db/agents", messaging=MessagingConfig(handler_timeout=120))
-
     Raises:
         ConfigurationError: A setting is unknown or its value is not accepted.
+
+    Example:
+        Config(url="postgresql://agents:secret@db/agents", messaging=MessagingConfig(handler_timeout=120))
     """
 
     shared: ClassVar[frozenset[str]] = frozenset({"DEBUG", "LOG_LEVEL"})

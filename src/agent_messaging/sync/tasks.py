@@ -120,8 +120,8 @@ class Tasks(Blocking[AsyncTasks]):
             **options: As of `delegate`, but `task_id`, `wait`.
 
         Yields:
-            A `TaskOutcome` for each item, with its `result`, or its `error`: why the task has none, or why its result
-            cannot be read, is not of the response type, or was pruned.
+            A `TaskOutcome` for each item, with its `result`, or its `error`. The error says why the task has no result,
+            or why its result cannot be read, is not of the response type, or was pruned.
 
         Raises:
             TimeoutError: Some have not ended; they go on.
