@@ -37,6 +37,7 @@ ONE_SIDED = {
         "redrive_find": "the same",
         "redrive_find_all": "the same",
         "settle_find": "the same",
+        "settle_insert_answers": "PostgreSQL ends deliveries and stores answers in one function",
         "withdraw_find": "the same",
         "release_find": "the same",
         "presence_find": "signs of life are locks of files, which only the processes can look at",

@@ -11,7 +11,7 @@ from typing import Any
 
 import apsw
 
-from ...models import AskState, DeliveryState, Kind
+from ...models import AskState, DeliveryState
 from ...records import dataclass
 from ..ports import EndedAsk, NewAnswer, Settlement, Settling
 from ..sql import Queries
@@ -130,7 +130,7 @@ class _Answers:
         """Take them in, and note who is told. Returns the seqs of the asks that end so, with those of their answers."""
         replied: dict[int, int] = {}
         for seq, answer, moves, row in answers:
-            ask_id, recipient_id, sender_id, session_id, thread, state, origin, answer_seq, stored_seq, waiters = row
+            ask_id, thread, state, origin, answer_seq, stored_seq, waiters = row
             ends = moves and state == AskState.OPEN
             if ends or (stored_seq is not None and stored_seq == answer_seq):
                 ended.asks.append(EndedAsk(ask_id, AskState.REPLIED, origin))
@@ -139,8 +139,7 @@ class _Answers:
             if moves and stored_seq is None:
                 if ends:
                     replied[seq] = self.first + len(self.messages)
-                head = answer.message_id, Kind.CONVERSATION, sender_id, recipient_id, session_id
-                self.messages.append((*head, answer.content, None, answer.checksum))
+                self.messages.append((answer.message_id, seq, answer.content, answer.checksum))
                 self.deliveries.append((1, None, None, None, None, int(ends), thread))
         return replied
 
@@ -148,5 +147,5 @@ class _Answers:
         """Write them."""
         if self.messages:
             parameters = {"first": self.first, "rows": encode(self.messages), "at": instant.at}
-            connection.execute(_SQL["append_insert_messages"], parameters)
+            connection.execute(_SQL["settle_insert_answers"], parameters)
             store_deliveries(connection, self.first, self.deliveries, owner, instant)

@@ -281,14 +281,14 @@ where deliveries.seq = taken.seq
 
 -- name: settle_find
 -- :rows are (seq, id of the answer if there is one). With the event by which the newest claim ended, if it left one: to redrive
--- is no end of a claim. With an answer, and only then: the message, the two agents, the session, the thread, the ask, and,
--- unless the answer will end it, whether the answer is stored already, and who waits for it. Beside all of them the number
--- of the next message, where there are answers.
+-- is no end of a claim. With an answer, and only then: the message, the thread, the ask, and, unless the answer will end it,
+-- whether the answer is stored already, and who waits for it. Beside all of them the number of the next message, where there
+-- are answers.
 select json_array(iif(:answers, (select seq from next_message), 0), json_group_array(json_array(d.seq, d.state, d.token, d.origin, iif(d.log is null, null, (
   select e.value ->> 'event' from json_each(iif(json_valid(d.log), d.log, '[]')) as e
   where iif(e.type = 'object', e.value ->> 'token' = d.token and e.value ->> 'event' <> 'redriven', 0)
   order by e.key desc limit 1
-)), d.ask_timeout is not null, m.id, d.sender_id, d.recipient_id, d.session_id, d.thread, d.ask_state, d.ask_origin,
+)), d.ask_timeout is not null, m.id, d.thread, d.ask_state, d.ask_origin,
   d.ask_answer_seq, iif(d.state = 'claimed' and d.ask_state = 'open', null, (select seq from messages where id = wanted.value ->> 1)),
   iif(m.id is null or (d.state = 'claimed' and d.ask_state = 'open'), null, json((
     select json_group_array(process_id) from waits
@@ -297,6 +297,12 @@ select json_array(iif(:answers, (select seq from next_message), 0), json_group_a
   ))))))
 from jsonb_each(:rows) as wanted cross join deliveries as d on d.seq = wanted.value ->> 0
 left join messages as m on m.seq = iif(wanted.value ->> 1 is null, null, d.seq)
+
+-- name: settle_insert_answers
+-- Numbered from :first on. :rows are (id, seq of the delivery that it answers, content, checksum).
+insert into messages (seq, id, kind, sender_id, recipient_id, session_id, content, checksum, created_at)
+select :first + new.key, new.value ->> 0, d.kind, d.recipient_id, d.sender_id, d.session_id, new.value ->> 2, new.value ->> 3, :at
+from jsonb_each(:rows) as new cross join deliveries as d on d.seq = new.value ->> 1
 
 -- name: settle
 -- :rows are (numbers of the first and the last delivery that end alike, state, 1 if they are asks that their runs answer, and so
