@@ -97,6 +97,9 @@ class FileLogger:
         """Write that something happened to an agent, such as `"registered"` or `"status_change"`.
 
         This and the other calls that write never raise: an entry that cannot be written is counted as lost.
+
+        Example:
+            get_file_logger().log_agent_activity("builder", "status_change", {"status": "busy"})
         """
         self._write("agent_activity", {"agent_id": agent_id, "event": event, "data": data or {}})
 
@@ -121,6 +124,9 @@ class FileLogger:
             event: What happened.
             content: Its payload, which is written only with `include_payloads=True`.
             data: Whatever else is known, without payloads.
+
+        Example:
+            get_file_logger().log_message("m-17", "alice", "bob", "invoice", "sent")
         """
         entry = {
             "message_id": message_id,
@@ -147,6 +153,9 @@ class FileLogger:
         """Write that a task was `"assigned"`, `"completed"`, `"failed"` or the like.
 
         `content` is its parameters or its result, written only with `include_payloads=True`.
+
+        Example:
+            get_file_logger().log_task("t-17", "builder", "completed", {"success": True})
         """
         entry: dict[str, Any] = {"task_id": task_id, "agent_id": agent_id, "event": event, "data": data or {}}
         if self.include_payloads and content is not None:
@@ -154,11 +163,19 @@ class FileLogger:
         self._write("task_history", entry)
 
     def log_performance_metric(self, agent_id: str, metric: str, value: float, unit: str) -> None:
-        """Write a figure that was measured, such as `("builder", "response_time", 125.5, "ms")`."""
+        """Write a figure that was measured.
+
+        Example:
+            get_file_logger().log_performance_metric("builder", "response_time", 125.5, "ms")
+        """
         self._write("performance", {"agent_id": agent_id, "metric": metric, "value": value, "unit": unit})
 
     def log_error(self, agent_id: str, error_type: str, message: str, data: dict[str, Any] | None = None) -> None:
-        """Write that something failed. The message is written as it is: leave payloads out of it."""
+        """Write that something failed. The message is written as it is: leave payloads out of it.
+
+        Example:
+            get_file_logger().log_error("builder", "timeout", "The printer did not answer in 5 s.")
+        """
         entry: dict[str, Any] = {"agent_id": agent_id, "error_type": error_type, "message": message}
         if data:
             entry["data"] = data
@@ -167,7 +184,11 @@ class FileLogger:
     # --- files --------------------------------------------------------------------------------------------------------
 
     def get_log_stats(self) -> LogStats:
-        """Count the entries and bytes of every file. It reads them all, so it is not for every second."""
+        """Count the entries and bytes of every file. It reads them all, so it is not for every second.
+
+        Example:
+            print(get_file_logger().get_log_stats()["total_size_bytes"])
+        """
         files: dict[str, LogFile] = {}
         for path in self._find():
             with contextlib.suppress(FileNotFoundError):  # another process cleans up
@@ -192,6 +213,9 @@ class FileLogger:
 
         Raises:
             InvalidArgumentError: `days_to_keep` is no whole number from 0.
+
+        Example:
+            get_file_logger().cleanup_old_logs(days_to_keep=7)
         """
         check_count(days_to_keep, "days_to_keep", least=0)
         today = datetime.now(UTC).date()
@@ -216,7 +240,11 @@ class FileLogger:
         return deleted
 
     def close(self) -> None:
-        """Close the files. Whatever is logged afterwards opens them again."""
+        """Close the files. The next entry opens its file again.
+
+        Example:
+            get_file_logger().close()
+        """
         with self._lock:
             self._close_files()
 
@@ -414,14 +442,22 @@ def enable_file_logging(base_dir: str | os.PathLike[str] = "./logs", *, include_
 
 
 def disable_file_logging() -> None:
-    """End the audit log of this process. What was written stays."""
+    """End the audit log of this process. What was written stays.
+
+    Example:
+        disable_file_logging()
+    """
     with active.lock:
         active.logger.close()
         active.logger = FileLogger(None)
 
 
 def get_file_logger() -> FileLogger:
-    """Return the audit log of this process; before `enable_file_logging` one that writes nothing."""
+    """Return the audit log of this process; before `enable_file_logging` one that writes nothing.
+
+    Example:
+        get_file_logger().log_error("builder", "timeout", "The printer did not answer in 5 s.")
+    """
     return active.logger
 
 

@@ -19,6 +19,9 @@ from .trouble import Trouble
 
 logger = logging.getLogger("agent_messaging.delivery")
 
+PAUSE = 1.0
+"""Seconds before the store is opened again after that has failed, and not because the store is away."""
+
 
 class Workplace(Service):
     """The store of the tasks as the engine uses it.
@@ -76,8 +79,12 @@ class Workplace(Service):
                 await self.store.open()
                 await self.presence.start(self._on_ring, self._on_lost)
                 break
-            except AgentMessagingError as error:  # who calls meanwhile is told by the call
-                await asyncio.sleep(attempts.failed(error))
+            except AgentMessagingError as error:  # callers meanwhile are told by their calls
+                pause = attempts.failed(error)
+            except Exception:
+                logger.exception("opening %s failed, trying again", self.store.location)
+                pause = PAUSE
+            await asyncio.sleep(pause)
         attempts.succeeded()
         if self._timekeeper is not None:
             await self._timekeeper.start()

@@ -415,12 +415,22 @@ def register_meeting_handler(
 
 
 def list_handlers() -> list[tuple[str | None, HandlerContext, AnyHandler]]:
-    """List the global handlers as (agent or None for all, context, function)."""
+    """List the global handlers as (agent or None for all, context, function).
+
+    Example:
+        for agent, context, function in list_handlers():
+            print(agent or "every agent", context.value, function.__name__)
+    """
     return [(agent, context, handler.function) for agent, context, handler in global_registry]
 
 
 def has_handler(context: HandlerContext, agent: str | None = None) -> bool:
-    """Tell whether a global handler of this kind exists, for this agent or for all."""
+    """Tell whether a global handler of this kind exists, for this agent or for all.
+
+    Example:
+        if not has_handler(HandlerContext.ONE_WAY, agent="bob"):
+            register_one_way_handler(agent="bob")(on_note)
+    """
     return get_handler(context, agent) is not None
 
 
@@ -428,6 +438,9 @@ def get_handler(context: HandlerContext, agent: str | None = None) -> AnyHandler
     """Find the global handler of this kind, the agent's own before the one for all; None if there is none.
 
     Of several, for several types of payload, it is the one that was registered last.
+
+    Example:
+        function = get_handler(HandlerContext.ONE_WAY, agent="bob")
     """
     found = global_registry.find(agent, context) or global_registry.find(None, context)
     return found.newest.function if found else None
@@ -441,10 +454,20 @@ def unregister_handler(function: AnyHandler, *, agent: str | None = None) -> boo
     Args:
         function: The function that was registered.
         agent: External id of the agent for which it was registered; None if for all.
+
+    Example:
+        unregister_handler(on_note, agent="bob")
     """
     return global_registry.unregister(agent, function)
 
 
 def clear_handlers() -> None:
-    """Forget every global handler; those of SDK objects stay. For tests, and for reloading code."""
+    """Forget every global handler; those of SDK objects stay. For tests, and for reloading code.
+
+    Example:
+        @pytest.fixture(autouse=True)
+        def no_handlers():
+            yield
+            clear_handlers()
+    """
     global_registry.clear()

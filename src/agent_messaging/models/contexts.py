@@ -123,6 +123,13 @@ class MessageContext:
 
         Raises:
             EventLoopError: It is called in a thread. A plain function reads `is_abandoned`.
+
+        Example:
+            async with asyncio.TaskGroup() as group:
+                rendering = group.create_task(render(report))
+                watching = group.create_task(context.wait_abandoned())
+                watching.add_done_callback(lambda _: rendering.cancel())
+                rendering.add_done_callback(lambda _: watching.cancel())
         """
         if self.asker is None:
             await asyncio.get_running_loop().create_future()

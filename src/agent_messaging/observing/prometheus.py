@@ -69,6 +69,9 @@ class PrometheusObserver(Observer, Collector):
         """Show the figures of the store too, as they were read by `sdk.statistics()`, until the next call.
 
         Call it in one process of those that share a store, every 15 s or so.
+
+        Example:
+            observer.show(await sdk.statistics())
         """
         self._shown = statistics
 
