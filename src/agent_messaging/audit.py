@@ -54,7 +54,7 @@ class LogStats(TypedDict):
     total_entries: int
     total_size_bytes: int
     lost_entries: int
-    """Those that this process could not write."""
+    """The entries that this process could not write."""
 
 
 class FileLogger:

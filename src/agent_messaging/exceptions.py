@@ -391,7 +391,7 @@ class SessionLockError(SessionError):
     ask_id: str = ""
     """The message id of the ask that is open."""
     thread: str | None = None
-    """Of that; None is the main one."""
+    """The thread of that ask; None is the main one."""
     remedy_text = (
         'Ask in a conversation of its own beside it, send_and_wait(…, thread="a name"), or queue behind it, '
         "send_and_wait(…, wait_for_session=True)."

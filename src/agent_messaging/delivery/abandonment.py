@@ -33,7 +33,7 @@ class Abandonments:
     def __init__(self, asks: Waiters[str, AskOutcome]) -> None:
         self.asks = asks
         self.unasked: dict[Abandonment, bool] = {}
-        """Those that nobody has asked yet, with whether the last look has seen them."""
+        """The runs that have not asked yet, with whether the last look has seen them."""
         self.timer: asyncio.TimerHandle | None = None
 
     def look(self, loop: asyncio.AbstractEventLoop) -> None:

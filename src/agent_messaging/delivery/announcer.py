@@ -1,4 +1,4 @@
-"""It tells of what was committed: here it wakes waiters, elsewhere it rings.
+"""Tells of what was committed: wakes the waiters here, and rings the processes elsewhere.
 
 There is one method for each fact. The code that commits it calls the method in the same step, so a cancelled caller
 changes nothing about who is told. A ring and a hint are never the truth: the receiver looks in the store.

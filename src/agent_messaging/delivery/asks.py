@@ -63,7 +63,7 @@ class Asks(Service):
         self._written: dict[str, Written] = {}
         """Messages on their way into the store from here, which may be answers, by their ids."""
         self.deadlines = Deadlines()
-        """Those of the callers."""
+        """The deadlines of the callers."""
         self._abandoned: set[str] = set()
         """The asks among them whose callers have gone."""
         self._given_up: dict[str, asyncio.Future[AskOutcome | None]] = {}
@@ -71,7 +71,7 @@ class Asks(Service):
         self._again = Again[str](self.give_up)
         """Asks that the store could not end: left alone they would lock their sessions until their deadlines."""
         self.locks = Locks[tuple[str, str, str]]()
-        """Those under which the calls of an (asker, responder) pair queue for their session in a thread."""
+        """The locks under which the calls of an (asker, responder) pair queue for their session in a thread."""
         self._closing: dict[AskState, dict[str, asyncio.Future[AskOutcome | None]]] = {}
         self._closer = SingleFlight(self._close_all, "ending asks")
         self._followers: list[Callable[[Collection[AskRow]], None]] = []

@@ -1,4 +1,4 @@
-"""What the audit log is told of messages and tasks: handed out, received by a handler, and how that ended.
+"""Tells the audit log of messages and tasks: handed out, received by a handler, and how that ended.
 
 Where the log is switched off it costs one look at `base_dir`, without a call. Payloads are told as the store has them,
 and written only where they were asked for.
@@ -27,9 +27,9 @@ EVENTS = {
     Settling.DEAD: "failed",
     Settling.RETURNED: "returned",
 }
-"""What the log calls the end of a run."""
+"""The words of the log for the end of a run."""
 ENDS_OF_TASKS = {**EVENTS, Settling.DONE: "completed"}
-"""The same of a task."""
+"""The words for the end of the run of a task."""
 
 
 def sent(group: NewGroup, names: Names) -> None:

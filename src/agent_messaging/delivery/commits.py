@@ -33,6 +33,6 @@ class Commits(Service):
         return await outlive(task)
 
     async def aclose(self, timeout: float) -> None:
-        """Let the commits under way end, for so many seconds."""
+        """Wait so many seconds for the commits under way."""
         await end_within(self._going, timeout)
         self.is_closed = True

@@ -41,9 +41,9 @@ class Run:
     is_moot: bool = False
     """Its claim is lost, its turn is over, or its ask was passed on: it settles nothing and counts as no failure."""
     asker: Abandonment | None = None
-    """Of an ask: whether its asker waits."""
+    """Whether its asker waits, of an ask; None of any other message."""
     is_given_up: bool = False
-    """It was cancelled because its asker does not wait any more."""
+    """Whether it was cancelled because its asker does not wait any more."""
     has_passed_on: bool = False
     """Its ask is with another agent now, to whom it owes nothing."""
 
@@ -65,13 +65,13 @@ class Run:
         return mine == (recipient_id, sender_id, kind) and thread in (None, self.delivery.thread)
 
     def begin_waiting(self) -> None:
-        """It waits for somebody."""
+        """One more wait of the run begins; with the first, it leaves its lane."""
         self.waits += 1
         if self.waits == 1 and not self.has_ended:
             self.station.leave_lane(self.delivery.lane)
 
     def end_waiting(self) -> None:
-        """It goes on."""
+        """A wait of the run ends; with the last, it enters its lane again."""
         self.waits -= 1
         if self.waits == 0 and not self.has_ended:
             self.station.enter_lane(self.delivery.lane)

@@ -11,14 +11,14 @@ GRAIN = 0.01
 
 
 class Due(Protocol):
-    """It has a deadline. It is told apart by its identity."""
+    """Something with a deadline; two of them are told apart by their identity."""
 
     def fall_due(self) -> None:
         """The deadline has come."""
 
 
 class Deadlines:
-    """Those of one event loop at a time.
+    """The deadlines of one event loop at a time.
 
     A timer of the loop takes as long to set and to cancel as an ask takes to find its names (2.5 µs), and most are
     cancelled. So there is one timer for all of them, set for the first. When that has gone the timer stays where it is:
@@ -32,7 +32,7 @@ class Deadlines:
         """The one for which it is set."""
 
     def add(self, one: Due, when: float) -> int:
-        """Tell this one at that time of the loop, or a little later. Returns what `discard` needs."""
+        """Tell this one at that time of the loop's clock, or up to `GRAIN` later. Returns what `discard` needs."""
         tick = math.ceil(when / GRAIN)
         if (ones := self._ticks.get(tick)) is not None:
             ones[one] = None
@@ -43,7 +43,7 @@ class Deadlines:
         return tick
 
     def discard(self, one: Due, tick: int) -> None:
-        """It needs no telling any more, or was told."""
+        """Tell this one no more: it has ended before its deadline, or was told."""
         if (ones := self._ticks.get(tick)) is not None:
             ones.pop(one, None)
             if not ones:

@@ -253,7 +253,7 @@ class Engine:
         self.serving.handlers_changed()
 
     def figures(self) -> ProcessFigures:
-        """What it has and does at this moment. It waits for nothing, and may be read in any thread."""
+        """The figures of this moment. This waits for nothing, and may be called in any thread."""
         from ..observing.figures import ProcessFigures  # few programs read them
 
         stations, lots, meetings = self.stations.count(), self.lots, self.meetings

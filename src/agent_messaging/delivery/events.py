@@ -95,7 +95,7 @@ class Events(Service):
         self._queues: dict[EventSubscription, Pending] = {}
         self._workers: dict[EventSubscription, asyncio.Task[None]] = {}
         self.calls: set[asyncio.Task[None]] = set()
-        """Those of handlers, each of which its worker waits for."""
+        """The calls of handlers, each awaited by the worker of its queue."""
         self._dropped = Seldom()
         self._is_closed = False
 

@@ -49,7 +49,7 @@ class Facts:
         self.ears = ears
         self.names = names
         self.mark = uuid7()[-12:]
-        """Of this engine, in the names of its claims: an observer may be told by several."""
+        """The mark of this engine in the names of its claims: an observer may be told by several engines."""
 
     def tell(self, type: FactType, subject: FactSubject, **said: Any) -> None:
         """Tell a fact."""
@@ -200,7 +200,7 @@ class Facts:
         self.asks_ended(session.asks)
 
     def taken_over(self, count: int, process_ids: Collection[str] = ()) -> None:
-        """What these processes had, which are dead, is queued again; without them, what was claimed for too long."""
+        """So much is queued again that these dead processes had; without processes, that was claimed for too long."""
         self.tell(FactType.TAKEN_OVER, FactSubject.PROCESS, process_id=" ".join(process_ids) or None, count=count)
 
     # --- meetings -----------------------------------------------------------------------------------------------------

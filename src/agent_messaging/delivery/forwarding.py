@@ -245,7 +245,7 @@ class Forwarding:
 
 
 class Passing:
-    """What a run's context passes its ask on with. See `models.Passing`."""
+    """Passes the ask of one run on, for its context. See `models.Passing`."""
 
     def __init__(self, forwarding: Forwarding, run: Run) -> None:
         self._forwarding = forwarding

@@ -32,7 +32,7 @@ BATCH = 250
 LEASE = 15.0
 """Seconds after which another process may move the index on, unless this one has said that it still does."""
 SHARE = 0.1
-"""Of its time that a busy process gives to the index."""
+"""The share of its time that a busy process gives to the index."""
 
 
 class Indexing(Rounds):

@@ -30,7 +30,7 @@ from .task_facts import TaskFacts
 logger = logging.getLogger("agent_messaging.delivery")
 
 OF_TASK = "the run_timeout of the task or the timeout of its worker"
-"""What limits a run."""
+"""The limits of a run, for the error of one that took too long."""
 PROGRESS_PAUSE = 0.25
 """Seconds between two writings of what runs report."""
 

@@ -46,9 +46,9 @@ class Neighbours(Service):
         self.changed = changed
         self.read_again = read_again
         self.recent: set[Key] = set()
-        """What they serve, or did within the grace."""
+        """What the others serve, or served within the grace."""
         self.explicit: set[Key] = set()
-        """What live ones serve by handlers of these agents alone."""
+        """What live processes serve by handlers of these agents alone."""
         self.hinted = asyncio.Event()
         """Set, and replaced, when others may serve something new."""
         self._rows: list[ProcessRow] = []
@@ -72,7 +72,7 @@ class Neighbours(Service):
         return (agent.id, kind) in self._live or (None, kind) in self._live
 
     def serves_recently(self, agent: AgentName, kind: Kind) -> bool:
-        """The same, where an ended process counts for its grace."""
+        """Whether another process serves the agent, or one that ended did within its grace."""
         return (agent.id, kind) in self.recent or (None, kind) in self.recent
 
     # --- reading ------------------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ class Notices(Service):
         self.concurrency = settings.handler_concurrency
         self.timeout = settings.handler_timeout
         self.tasks: set[asyncio.Task[None]] = set()
-        """Those of handlers, and of what waits for one."""
+        """The tasks in which handlers run, or wait for a slot."""
         self._pending: Counter[str] = Counter()
         self._slots: dict[str, asyncio.Semaphore] = {}
         self._written: dict[str, tuple[AgentName, AgentName]] = {}
@@ -65,7 +65,7 @@ class Notices(Service):
         self._is_closed = False
 
     def find_handlers(self, recipient: AgentName) -> Handlers | None:
-        """The notification handlers in force for the agent here."""
+        """The notification handlers in force for the agent here; None if there are none."""
         return self.serving.find_handlers(recipient, Kind.NOTIFICATION) if self.serving.invoke else None
 
     def is_notified(self, recipient: AgentName) -> bool:

@@ -60,7 +60,7 @@ _SIZE = attrgetter("size")
 
 
 class Observer(Protocol):
-    """It is told what became of every group, also when the sender has gone."""
+    """Is told what became of every group, also when the sender has gone."""
 
     def about_to_append(self, groups: list[NewGroup]) -> None: ...
     def doubted(self) -> None: ...
@@ -103,7 +103,7 @@ class Outbox(Service):
         self.most_bytes = MAX_BYTES
         self._lines = [_Line(self._store_all) for _ in range(lines)]
         self.locks = Locks[str]()
-        """Those under which the calls of a sender look things up and enter their groups.
+        """The locks under which the calls of a sender look things up and enter their groups.
 
         Calls that have to ask the store before they can enter would overtake each other; so each holds its sender's
         lock from its first step to `enter`. Uncontended, and with nothing to ask, that suspends nobody.

@@ -48,7 +48,7 @@ class Parts(Service):
         self.max_bytes = max_bytes
         self.pause = pause
         self._senders: dict[Sender, None] = {}
-        """Those with parts that are not stored yet."""
+        """The senders with parts that are not stored yet."""
         self._writing = SingleFlight(self._write, "writing parts")
         self._read: dict[str, PartCursor] = {}
         self._left: set[str] = set()
@@ -58,7 +58,7 @@ class Parts(Service):
     # --- writing ------------------------------------------------------------------------------------------------------
 
     def sender(self, delivery: ClaimedDelivery) -> Sender:
-        """What sends the parts of a run whose asker reads them."""
+        """Make the sender of the parts of a run whose asker reads them."""
         return Sender(self, delivery)
 
     def request(self, sender: Sender) -> None:
@@ -107,7 +107,7 @@ class Parts(Service):
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def reader(self, ask_id: str) -> Reader:
-        """What reads the parts of the answer to an ask."""
+        """Make the reader of the parts of the answer to an ask."""
         return Reader(self, ask_id)
 
     async def read(self, cursor: PartCursor) -> PartPage | None:

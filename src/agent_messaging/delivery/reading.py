@@ -96,7 +96,7 @@ class Reading(Service):
         self.announcer.rejected([row.message_id for row in rows], failed)
 
     async def aclose(self, timeout: float) -> None:
-        """Let the messages that go back reach the store, for so many seconds."""
+        """Wait so many seconds for the messages that go back to reach the store."""
         self._again.close()
         await end_within(self._returning, timeout)
 

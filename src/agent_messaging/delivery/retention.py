@@ -36,7 +36,7 @@ TURN = 3600.0
 LOOK = 300.0
 """Seconds between two looks whether it is this process's turn."""
 SHARE = 0.1
-"""Of its time that the service gives to a walk."""
+"""The share of its time that the service gives to a walk."""
 SESSIONS = 500
 """Sessions that are ended at once."""
 _QUEUED = (DeliveryState.DONE, DeliveryState.EXPIRED)
@@ -82,7 +82,7 @@ async def walk_work(store: CoordinationStore, wanted: Pruning, *, share: float =
 async def _forget(
     stock: Awaitable[Stock], prune: Callable[[], Awaitable[int]], dry_run: bool, share: float
 ) -> AsyncIterator[Pruned]:
-    """The same for what has a port of its own, which prunes the oldest that it finds."""
+    """Prune what has a port of its own, which takes the oldest that it finds."""
     found = await stock
     if dry_run:
         yield Pruned(found.number, found.size_bytes)

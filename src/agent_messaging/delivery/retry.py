@@ -1,4 +1,4 @@
-"""Pure rules: when a failed run is tried again, when it is a dead letter, and how its error is described."""
+"""The rules of failed runs: when one is tried again, when it is a dead letter, and how its error is described."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RetryPolicy:
     """Seconds; no delay is longer."""
 
     def with_own(self, delay: float | None, max_delay: float | None) -> RetryPolicy:
-        """The same with delays of one's own, where they are given."""
+        """The same policy with other delays, where they are given."""
         own = self.delay if delay is None else delay, self.max_delay if max_delay is None else max_delay
         return self if own == (self.delay, self.max_delay) else RetryPolicy(*own)
 

@@ -35,7 +35,7 @@ class Endless(Service):
             await asyncio.wait({self._task})
 
     async def work(self) -> None:
-        """What it does, without end."""
+        """Work until the task is cancelled."""
         raise NotImplementedError
 
 
@@ -66,7 +66,7 @@ class Rounds(Endless):
                 logger.exception("%s failed, trying again", self._does)
 
     async def round(self) -> None:
-        """One round."""
+        """Make one round."""
         raise NotImplementedError
 
 

@@ -44,7 +44,7 @@ GIVEN_UP = "its asker does not wait any more"
 OF_HANDLER = "the timeout with which it is registered"
 OF_ASK = "the timeout of the ask"
 OF_TURN = "the turn_duration of the meeting"
-"""What limits a run, where that is not the setting."""
+"""The limits of a run that is not limited by the setting, for the error of one that took too long."""
 GIVE_UP_AFTER_CANCEL = 2.0
 """Seconds a cancelled run has to end, and the store has to take what ended."""
 

@@ -59,7 +59,7 @@ class Serving(services.Service, Follower):
         self.concurrency = settings.handler_concurrency
         self._followers: list[Callable[[], None]] = []
         self._found: dict[tuple[str, Kind], Handlers | None] = {}
-        """What `find_handlers` has found, by agent id and kind, since anything has changed."""
+        """The answers of `find_handlers` since anything has changed, by agent id and kind."""
         self._found_in: object = None
         """The version in which that was found."""
         self.version: object = None

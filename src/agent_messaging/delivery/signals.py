@@ -58,9 +58,9 @@ class StopSignals:
         self._count = 0
         self._heard_at = -AT_ONCE
         self._reached = 0
-        """How many of them the loop has heard of."""
+        """The count of signals of which the loop has heard."""
         self._is_ending = False
-        """What is held is being given back, and then the process ends."""
+        """The claims are being given back, and then the process ends."""
         self._task: asyncio.Task[Any] | None = None
         self._cancelling = 0
         self._has_cancelled = False
@@ -158,7 +158,7 @@ class StopSignals:
             other._hear(number, frame)
 
     def _other(self, number: int) -> StopSignals | None:
-        """Those of another SDK object, which heard the signal before."""
+        """The signals of another SDK object, which heard this one before."""
         other = getattr(self._before.get(number), "__self__", None)
         return other if isinstance(other, StopSignals) and other._hurry != self._hurry else None
 

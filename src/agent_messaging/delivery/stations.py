@@ -88,7 +88,7 @@ class Station:
         self.lanes[lane] = self.lanes.get(lane, 0) + 1
 
     def leave_lane(self, lane: str) -> None:
-        """It has ended, or waits for an answer itself: the lane's next message may run."""
+        """A run of this lane has ended, or waits for an answer itself: the lane's next message may run."""
         left = self.lanes[lane] - 1
         if left:
             self.lanes[lane] = left
@@ -164,7 +164,7 @@ class Stations:
         return self.of(agent, kind) if agent is not None else None
 
     def of(self, agent: AgentName, kind: Kind) -> Station | None:
-        """The same for an agent that is known."""
+        """The station of an agent that is known by name; as `find`."""
         version = self.serving.version  # before its answer: handlers change in any thread
         invoked = self.serving.invoke or (agent.id, kind) in self.resumed
         handlers = self.serving.find_handlers(agent, kind) if invoked else None

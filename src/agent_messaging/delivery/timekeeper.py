@@ -33,11 +33,11 @@ NAMED = 10
 
 
 Advance = Callable[[], Awaitable[tuple[float | None, object]]]
-"""It lets time pass for one kind: (seconds until the next change of it, whether something moved)."""
+"""Lets time pass for one kind of work; returns the seconds until its next change, and whether something moved."""
 
 
 class Duties(Protocol):
-    """What time changes of some kinds of work."""
+    """The changes that time makes to some kinds of work."""
 
     def find(self, dues: Dues) -> Iterable[tuple[float | None, Advance]]:
         """Each kind, with the seconds until it is due."""
@@ -53,7 +53,7 @@ class Duties(Protocol):
 
 
 class MessageDuties:
-    """What time changes of messages and meetings."""
+    """The changes that time makes to messages and meetings."""
 
     def __init__(self, store: Store, timer: Timer, meetings: Meetings, announcer: Announcer) -> None:
         self.deliveries = store.deliveries
@@ -87,7 +87,7 @@ class MessageDuties:
 
 
 class WorkDuties:
-    """What time changes of tasks, schedules and queues."""
+    """The changes that time makes to tasks, schedules and queues."""
 
     def __init__(self, workforce: Workforce, announcer: Announcer) -> None:
         self.store = workforce.workplace.store
@@ -115,7 +115,7 @@ class WorkDuties:
         self.announcer.worked_by_time(())
 
     async def _advance(self) -> tuple[float | None, object]:
-        """Let time pass for tasks. What was assigned and has returned goes to somebody else."""
+        """Let time pass for tasks. An assigned task that has returned goes to somebody else."""
         work = await self.store.tasks.advance()
         moved = work.released or work.expired or work.due
         if moved:
@@ -168,7 +168,13 @@ class Timekeeper(Endless):
         self.ears = ears
         self.serving = serving
         self.lose = lose
+        self._next_poll = self._next_look = 0.0
+        """When it polls, and when it looks who has died, by the monotonic clock."""
         self._has_news = False
+        """The store, which looks by itself (`Presence.watch`), has seen something; or the last look failed."""
+        self._has_changed = False
+        """Others have changed something since the last poll."""
+        self._blocked = Seldom()
 
     async def bury(self) -> None:
         """Take over from the processes that died."""
@@ -186,63 +192,72 @@ class Timekeeper(Endless):
     async def work(self) -> None:
         """Keep time."""
         attempts = self.trouble.attempts()
-        blocked = Seldom()
-        has_changed = False
         is_watched = self.presence.watch(self._tell)
         self.timer.look_in(0)
-        next_poll = monotonic() + self.presence.poll_interval
-        next_look = monotonic() + self.presence.look_interval
+        self._next_poll = monotonic() + self.presence.poll_interval
+        self._next_look = monotonic() + self.presence.look_interval
         while True:
-            is_quiet = is_watched and not (self._has_news or has_changed)
-            lag = await self.timer.wait(monotonic() + BEAT if is_quiet else min(next_poll, next_look))
-            if lag > LAG_WARNING and self.serving is not None and (times := blocked.happened()):
-                logger.warning(
-                    "the event loop was blocked for %.1f s; a handler must not block it%s",
-                    lag,
-                    f" ({times} times since this was last said)" if times > 1 else "",
-                )
+            is_quiet = is_watched and not (self._has_news or self._has_changed)
+            until = monotonic() + BEAT if is_quiet else min(self._next_poll, self._next_look)
+            self._warn_of_lag(await self.timer.wait(until))
             self.ears.look()
             now = monotonic()
             try:
                 if now >= self.timer.due_at:
                     await self._advance()
                 # No news is an answer of the store too: it has looked meanwhile.
-                if now >= min(next_look, next_poll) and not (is_quiet and not self._has_news):
-                    self._has_news = False
-                    dead, is_changed = await self.presence.look()
-                    has_changed = has_changed or is_changed
-                    await self._take_over(dead)
-                    # Where nobody else lives nobody dies; the poll looks all the same, and reads who has come.
-                    alone = self.serving is not None and self.serving.neighbours.is_alone
-                    next_look = now + (self.presence.poll_interval if alone else self.presence.look_interval)
-                if now >= next_poll:
-                    next_poll = now + self.presence.poll_interval
-                    if has_changed:
-                        has_changed = False
-                        for duties in self.duties:
-                            duties.rang()
-                        await self._advance()
+                if now >= min(self._next_look, self._next_poll) and not (is_quiet and not self._has_news):
+                    await self._look(now)
+                if now >= self._next_poll:
+                    await self._poll(now)
                     attempts.succeeded()
-                    if self.serving is not None:
-                        self.serving.retry_publication()
             except (DatabaseError, OutcomeUnknownError) as error:
                 if isinstance(error, QueueDataLostError):
                     self.lose(error)
-                self._has_news = True  # the next look tells whether the store answers again
-                next_poll = next_look = self._put_off(max(self.presence.poll_interval, attempts.failed(error)))
+                self._put_off(max(self.presence.poll_interval, attempts.failed(error)))
             except Exception:
                 logger.exception("keeping time failed, going on")
-                self._has_news = True
-                next_poll = next_look = self._put_off(self.presence.poll_interval)
+                self._put_off(self.presence.poll_interval)
+
+    def _warn_of_lag(self, lag: float) -> None:
+        if lag > LAG_WARNING and self.serving is not None and (times := self._blocked.happened()):
+            logger.warning(
+                "the event loop was blocked for %.1f s; a handler must not block it%s",
+                lag,
+                f" ({times} times since this was last said)" if times > 1 else "",
+            )
 
     def _tell(self) -> None:
         self._has_news = True
         self.timer.wake()
 
-    def _put_off(self, pause: float) -> float:
+    async def _look(self, now: float) -> None:
+        """See who has died, and whether others have changed anything."""
+        self._has_news = False
+        dead, is_changed = await self.presence.look()
+        self._has_changed = self._has_changed or is_changed
+        await self._take_over(dead)
+        # Where nobody else lives nobody dies; the poll looks all the same, and reads who has come.
+        alone = self.serving is not None and self.serving.neighbours.is_alone
+        self._next_look = now + (self.presence.poll_interval if alone else self.presence.look_interval)
+
+    async def _poll(self, now: float) -> None:
+        """Do as after a ring, if others have changed something, and publish what could not be published before."""
+        self._next_poll = now + self.presence.poll_interval
+        if self._has_changed:
+            self._has_changed = False
+            for duties in self.duties:
+                duties.rang()
+            await self._advance()
+        if self.serving is not None:
+            self.serving.retry_publication()
+
+    def _put_off(self, pause: float) -> None:
+        """Do nothing for so many seconds; the look after them tells whether the store answers again."""
         self.timer.clear()
         self.timer.look_in(pause)
-        return monotonic() + pause
+        self._next_poll = self._next_look = monotonic() + pause
+        self._has_news = True
 
     async def _advance(self) -> None:
         """Ask once what is due, and let time pass for that alone."""

@@ -14,6 +14,7 @@ from ..exceptions import AgentMessagingError
 logger = logging.getLogger("agent_messaging.delivery")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
+"""Seconds between two attempts at the store: at first, and at last."""
 STEADY = 5.0
 """Seconds without a failure after which an outage is over."""
 SAY_AGAIN, SAY_SELDOM = 60.0, 3600.0
@@ -29,7 +30,7 @@ class Seldom:
         self._times = 0
 
     def happened(self) -> int:
-        """It happened. How often since it was last said, if it is to be said now; else 0."""
+        """It happened once more. Returns how often since it was last said, if it is to be said now; else 0."""
         now = time.monotonic()
         if now - self._seen > SAY_SELDOM:
             self._pause = SAY_AGAIN

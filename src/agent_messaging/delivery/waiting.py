@@ -194,8 +194,10 @@ class Waiters(Service, Generic[K, R]):
 
 
 class _Expectation(Generic[K, R]):
-    """What `Waiters.expect` returns. A class, because each waiting caller has one: a generator takes five times as much
-    memory."""
+    """The place of one waiting caller, as `Waiters.expect` returns it.
+
+    It is a class, because a generator takes five times as much memory.
+    """
 
     __slots__ = ("_about", "_future", "_id", "_is_stored", "_waiters")
 

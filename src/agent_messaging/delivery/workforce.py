@@ -84,12 +84,12 @@ class Workforce(Service):
         """Seconds that a run may take where neither the task nor the handler says it."""
         self.settling: list[TaskSettlement] = []
         self._enrolled: dict[str, TaskHandler] = {}
-        """Who has appeared in the store, and as what."""
+        """The workers that have appeared in the store, with their handlers of then."""
         self._enrolled_as: str | None = None
         self._hungry: set[str] = set()
-        """Those for whom there may be more to take."""
+        """The workers for whom there may be more to take."""
         self._leaving: set[str] = set()
-        """Those without a handler, whose runs go on: the store would give these to others."""
+        """The workers without a handler, whose runs go on. If they left now, the store would give these to others."""
         self._next_beat = 0.0
         self._resume_at: dict[str, float] = {}
         """When a rate lets a worker begin another task."""
@@ -227,7 +227,7 @@ class Workforce(Service):
         self.bell.look()
 
     def _feed(self, tasks: Sequence[NewTask]) -> None:
-        """Those who work here and are able to do one of these new tasks ask for it, without a look at the store."""
+        """Have the workers ask for these new tasks that are able to do one of them, without a look at the store."""
         kinds = {(task.type, task.needs) for task in tasks if not task.delay}
         for worker_id in self._enrolled.keys() - self._hungry if kinds else ():
             worker = self._enrolled[worker_id]
@@ -300,7 +300,7 @@ class Workforce(Service):
             self.bell.wake()
 
     def _requests(self) -> list[TaskRequest]:
-        """What those may take who have room, and for whom there may be something."""
+        """The requests of the workers that have room, and for whom there may be something."""
         if self._is_draining:
             return []
         busy: dict[str, int] = {}

@@ -37,7 +37,7 @@ class Workplace(Service):
         self.trouble = trouble
         self.is_apart = is_apart
         self.lost: QueueDataLostError | None = None
-        """What was lost, which nobody has been told yet."""
+        """A loss of data of which nobody has been told yet."""
         self._open = asyncio.Event()
         if not is_apart:
             self._open.set()

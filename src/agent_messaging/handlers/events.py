@@ -34,7 +34,7 @@ EventHandler = Callable[[Any], Any] | Callable[[UUID, str | None, Any], Any]
 """`async def handler(event)` or `async def handler(meeting_id, agent_external_id, data)`, or the same without async."""
 F = TypeVar("F", bound=EventHandler)
 _EPOCH = datetime.fromtimestamp(0, UTC)
-"""It stands for an instant that the store sets."""
+"""A stand-in for the instant that the store sets."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +44,7 @@ class EventSubscription:
     type: MeetingEventType
     function: EventHandler
     takes_three: bool
-    """It is called with (meeting_id, agent_external_id, data)."""
+    """Whether it is called with (meeting_id, agent_external_id, data), and not with the event."""
     annotation: Any
     """That of its parameter for the event, or for the data."""
 
@@ -72,7 +72,7 @@ class EventSubscription:
 
 
 class Recorder(Protocol):
-    """It records a caller's own events."""
+    """Records a caller's own events."""
 
     async def record_event(self, meeting_id: str, type: MeetingEventType, data: dict[str, Any]) -> None: ...
 

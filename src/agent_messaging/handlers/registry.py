@@ -151,7 +151,7 @@ ATTENDING = Handlers((make_handler(_take_notice, ordered=False, concurrency=None
 
 
 class Follower:
-    """It is told when handlers came or went."""
+    """Is told when handlers came or went."""
 
     def handlers_changed(self) -> None:
         """Handlers came or went; called in whatever thread."""

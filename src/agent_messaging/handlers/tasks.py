@@ -37,7 +37,7 @@ class TaskContext:
     max_attempts: int = 1
     description: str = ""
     supervisor: str | None = None
-    """Who handed it out, if that was said."""
+    """The supervisor that handed it out, if that was said."""
     created_at: datetime | None = None
     run_limit: float | None = None
     """Seconds that this run may take."""
@@ -99,7 +99,7 @@ class TaskHandler:
     rate: Rate | None = None
     """How fast it begins tasks."""
     rates: dict[str, Rate] = field(default_factory=dict)
-    """The same of one type each."""
+    """How fast it begins tasks of a type, by type."""
 
     def takes(self, kind: str) -> bool:
         """Whether it takes tasks of this type."""

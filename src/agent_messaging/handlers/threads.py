@@ -34,7 +34,7 @@ class DaemonThreads:
         self.is_abandoned = False
         self._own = threading.local()
         self.calls: set[asyncio.Future[Any]] = set()
-        """Those that nobody has the results of yet."""
+        """The calls whose results nobody has yet."""
 
     @property
     def is_current(self) -> bool:

@@ -1,4 +1,4 @@
-"""What travels with a message for observers: a key in its metadata that users never see, and filters never find.
+"""Carries the texts of observers along with a message: under a key of its metadata that users never see.
 
 The metadata are text by then. What is carried goes behind the user's own keys, and is taken out where a stored body is
 opened (`bodies`). Calls refuse metadata of a user's with the key, which nobody would ever see again.

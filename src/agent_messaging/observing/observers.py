@@ -131,7 +131,7 @@ class _Function(Observer):
 
 
 class Ears:
-    """What the engine asks, and calls: whether anybody listens, and all who do.
+    """The listeners as the engine sees them: it asks whether there are any, and calls them all.
 
     The level of the log may change at any time. The timekeeper looks at it now and then, and no message or commit does.
     """
@@ -140,9 +140,9 @@ class Ears:
         self.is_heard = False
         """Whether facts are made."""
         self.carriers: tuple[_Listener, ...] = ()
-        """Those who give something along."""
+        """The observers that give something along."""
         self.watchers: tuple[_Listener, ...] = ()
-        """Those who want to be called in a handler's run before it."""
+        """The observers that are called in the task of a run before its handler."""
         self._listeners: tuple[_Listener, ...] = ()
         self._log = _Listener(_log)
         self._all: tuple[_Listener, ...] = ()
@@ -184,7 +184,7 @@ class Ears:
             one.call(one.observer.happened, fact)
 
     def ask(self, fact: Fact) -> dict[str, str]:
-        """What is to travel with something that is about to be stored."""
+        """Ask the observers what is to travel with something that is about to be stored."""
         carried: dict[str, str] = {}
         for one in self.carriers:
             given = one.call(one.observer.sending, fact)

@@ -284,7 +284,7 @@ class OpenTelemetryObserver(Observer):
 
 
 class _Open(Generic[V]):
-    """What was begun, until it ends, bounded; in any thread."""
+    """Things that were begun, by key, until they end: at most `MOST_OPEN`; used in any thread."""
 
     def __init__(self) -> None:
         self._values: dict[str, V] = {}

@@ -21,6 +21,7 @@ from .runs import TurnRuns
 from .selection import Selection
 
 MANY_OBSERVED = 1_000
+"""From so many turns that were shown on, the meetings that have ended elsewhere are sought and forgotten."""
 TIME_OUTS = 100
 """Meetings whose turns are ended by one call to the store."""
 
@@ -61,7 +62,7 @@ class Meetings(Service):
         self.observed: dict[tuple[str, str], int] = {}
         """By (meeting id, agent id): the newest turn that was shown here and is not used yet."""
         self._many_observed = MANY_OBSERVED
-        """With so many, the meetings that have ended elsewhere are sought and forgotten."""
+        """The same, raised while there are more turns of meetings that go on."""
         self.records = Records(meetings, names)
         self.selection = Selection(self.records, presence, threads, background, self.act, trouble)
         self.runs = TurnRuns(self.records, self.act)

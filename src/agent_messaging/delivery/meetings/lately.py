@@ -18,8 +18,8 @@ from ...storage.ports import Acted, MessageRow, NewSpeech, TurnRow
 
 MOST_BYTES = 8 * 1024 * 1024
 """After so much has been said, in all meetings together, the memory begins anew."""
-
 MANY_SEATS = 10_000
+"""With so many seats remembered, these are forgotten too: those who wait sit down once more."""
 
 
 @dataclass(slots=True)

@@ -27,9 +27,9 @@ PATIENCE = 1.0
 """Seconds that a function which is cancelled has to end."""
 
 Selector = Callable[[Record], str | Awaitable[str | None] | None]
-"""It names the next speaker, given the meeting so far; None ends the meeting."""
+"""A function that names the next speaker, given the meeting so far; None ends the meeting."""
 Condition = Callable[[Record], bool | Awaitable[bool]]
-"""It says whether the meeting ends, given the meeting so far."""
+"""A function that says whether the meeting ends, given the meeting so far."""
 
 
 class Selection:
@@ -74,7 +74,7 @@ class Selection:
 
     @property
     def tasks(self) -> set[asyncio.Task[None]]:
-        """Those in which functions decide now."""
+        """The tasks in which functions decide now."""
         return {one.task for one in self._selecting.values() if one.task is not None}
 
     def direct(self, meeting_id: str, selector: Selector | None = None, condition: Condition | None = None) -> None:
