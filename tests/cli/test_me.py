@@ -315,6 +315,19 @@ async def test_a_store_that_fails_is_told_of_and_seen_again_when_it_is_back(
             await bob.one_way.send("bob", "alice", "meanwhile", require_handler=False)
         await seat.see("meanwhile", until=lambda seen: "away" not in seen)
 
+        async def hang(*_: Any, **__: Any) -> Any:
+            await asyncio.Event().wait()
+
+        for name in ("keys.LONG", "screen.SILENT"):
+            monkeypatch.setattr(f"agent_messaging.cli.me.{name}", 0.0)
+        monkeypatch.setattr(messages, "find_seq", hang)
+        await seat.press("enter", "n")
+        await seat.see("The store has not answered", "The keys that you press wait for it; Ctrl+Q")
+        monkeypatch.setattr(messages, "list_messages", hang)
+        await seat.see("The store has not answered for")
+        await seat.press("ctrl+q")
+        assert await eventually(lambda: seat.program.return_code, SOON, until=lambda code: code is not None) == 0
+
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 async def test_what_was_written_and_not_sent_is_kept_and_the_help_is_whole(url: str, bob: AgentMessaging[Any]) -> None:
@@ -425,7 +438,7 @@ def test_a_person_is_asked_by_another_process_and_answers(acme: str, cli: Cli) -
         terminal.read_until("has your answer")
         out, _ = asker.communicate(timeout=60)
         assert (asker.returncode, out) == (0, "At four.\n")
-        os.write(terminal.master, b"nbo\t\tTwo\rlines.\x13q")
+        os.write(terminal.master, b"n\x1bnbo\t\tTwo\rlines.\x13q")
         assert terminal.wait() == 0
         assert "Two\nlines." in [one["content"] for one in cli("inbox", "bob", "--json").json["messages"]]
     finally:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, cast
 
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 from textual import events, on
 from textual.app import ComposeResult
@@ -105,7 +108,7 @@ class Dialog(ModalScreen[bool]):
         self._key, self._keyed = str(uuid7()), ""
 
     def compose(self) -> ComposeResult:
-        with Vertical(id="dialog"):
+        with VerticalScroll(id="dialog", can_focus=False):
             yield Static(self._heading(), id="heading")
             yield from self.fields()
             yield Static(id="problem")
@@ -167,7 +170,9 @@ class Dialog(ModalScreen[bool]):
 
     def complain(self, text: str) -> None:
         """Say what is wrong."""
-        self.query_one("#problem", Static).update(Text(clean(text)))
+        problem = self.query_one("#problem", Static)
+        problem.update(Text(clean(text)))
+        self.call_after_refresh(problem.scroll_visible, animate=False)
 
     def action_cancel(self) -> None:
         """Leave it, unless it is on its way."""
@@ -197,6 +202,11 @@ class Dialog(ModalScreen[bool]):
             self.close_sent()
         finally:
             self._is_sending = False
+
+    def on_resize(self) -> None:
+        """Keep the field in sight where the keys go."""
+        if self.focused is not None:
+            self.call_after_refresh(self.focused.scroll_visible, animate=False)
 
     @on(events.ScreenResume)
     def close_sent(self) -> None:
@@ -393,18 +403,19 @@ class Help(ModalScreen[None]):
     )
 
     def compose(self) -> ComposeResult:
-        text = Text()
+        parts: list[RenderableType] = []
         for title, lines in self.TEXT:
-            text.append(f"{title}\n", style="bold")
+            table = Table.grid(padding=(0, 1))
+            table.add_column(width=15, no_wrap=True, style="cyan")
+            table.add_column(ratio=1)
             for key, what in lines:
-                text.append(f"  {key:<15}", style="cyan")
-                text.append(f"{what}\n")
-            text.append("\n")
-        text.append(
-            "Agents may ask you while this is open. An ask waits until you answer, refuse, or its time is over."
+                table.add_row(key, what)
+            parts += [Text(title, style="bold"), Padding(table, (0, 0, 1, 2))]
+        parts.append(
+            Text("Agents may ask you while this is open. An ask waits until you answer, refuse, or its time is over.")
         )
         with VerticalScroll(id="dialog", classes="help"):
-            yield Static(text)
+            yield Static(Group(*parts))
 
     def action_leave(self) -> None:
         """Close it."""

@@ -66,6 +66,10 @@ class Typed(App[None]):
             # The store does not answer, so what was pressed meanwhile is given up with it.
             self._typed = asyncio.Queue()
             self.let_keys_in()
+        if isinstance(event, events.Key) and event.key.startswith("alt+") and event.character:
+            # Most terminals send the same for Esc and then a letter, if both are read at once, as for Alt with it.
+            self._typed.put_nowait(events.Key("escape", "\x1b"))
+            event = events.Key(event.character, event.character)
         self._typed.put_nowait(event)
 
     async def _let_in(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from time import monotonic
 from typing import ClassVar
 from uuid import UUID
 
@@ -30,13 +31,16 @@ from .keys import Typed
 from .lists import EMPTY, MEETING, lines_of
 from .opened import OpenLetter, OpenMeeting
 from .rows import Rows
-from .words import Page, joined, number
+from .words import Page, joined, left, number
 
 TABS = {"inbox": "Inbox", "questions": "Questions", "meetings": "Meetings", "sent": "Sent", "found": "Found"}
 DEPENDENT = (
     *("answer", "refuse", "forward", "reply", "attend", "speak", "pass_turn", "leave", "begin", "end", "back"),
 )
 """The actions that depend on what is open, or under the cursor."""
+
+SILENT = 3.0
+"""Seconds of a look at the store after which the person is told that it does not answer."""
 
 
 class Screen(Typed):
@@ -46,6 +50,7 @@ class Screen(Typed):
     CSS_PATH = "me.tcss"
     ENABLE_COMMAND_PALETTE = False
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012 - as the toolkit declares it
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (25, "-high")]  # noqa: RUF012 - as above
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(str(place), f"tab('{tab}')", name, show=False) for place, (tab, name) in enumerate(TABS.items(), 1)),
         Binding("r", "answer", "Answer"),
@@ -82,6 +87,8 @@ class Screen(Typed):
         """What was written and not sent, by what it was about."""
         self._cursors: dict[str, str | None] = {}
         self._is_paging = False
+        self._looks_since: float | None = None
+        """When the look began that has not ended."""
         self._shown = ("", "")
         self._said = ""
         self._offered: tuple[object, ...] = ()
@@ -128,6 +135,7 @@ class Screen(Typed):
         """Look at the store until the program ends."""
         while True:
             self.desk.arrived.clear()
+            self._looks_since = monotonic()
             try:
                 await self.desk.look(self.tab)
                 if self.opened is not None:
@@ -135,6 +143,7 @@ class Screen(Typed):
                 self.trouble = ""
             except AgentMessagingError as error:
                 self.trouble = reason_of(error)
+            self._looks_since = None
             self.refresh_lists()
             self.show_page()
             with contextlib.suppress(TimeoutError):
@@ -191,10 +200,12 @@ class Screen(Typed):
             self.refresh_bindings()
 
     def _state(self) -> str:
-        if self.waits_long:
-            return "The store has not answered yet. The keys that you press wait for it; Ctrl+Q leaves."
+        waits = " The keys that you press wait for it; Ctrl+Q leaves." if self.waits_long else ""
+        silent = 0.0 if self._looks_since is None else monotonic() - self._looks_since
         if self.trouble:
-            return self.trouble
+            return self.trouble + waits
+        if waits or silent > SILENT:
+            return f"The store has not answered {f'for {left(silent)}' if silent > SILENT else 'yet'}.{waits}"
         if self.desk.others:
             who = "Another process serves" if self.desk.others == 1 else f"{self.desk.others} other processes serve"
             return f"{who} {self.desk.agent} too: what arrives may be handled there."
