@@ -42,7 +42,7 @@ def test_nothing_is_overwritten(cli: Cli, tmp_path: Path) -> None:
     assert refused.error["code"] == "exists"
     assert "Dockerfile in" in refused.error["message"]
     assert [path.name for path in tmp_path.iterdir()] == ["Dockerfile"]
-    for name in ("class", "json", "tests", "a-b", "agent_messaging"):
+    for name in ("class", "json", "tests", "a-b", "agent_messaging", "pydantic", "pytest"):
         assert "--name" in cli("init", str(tmp_path / "new"), "--name", name, check=2).err
     assert not (tmp_path / "new").exists()
     (tmp_path / "Dockerfile").unlink()
@@ -50,6 +50,14 @@ def test_nothing_is_overwritten(cli: Cli, tmp_path: Path) -> None:
     written = cli("init", str(tmp_path), "--name", "shop", "--json").json
     assert (written["package"], written["folder"]) == ("shop", str(tmp_path))
     assert all((tmp_path / path).exists() for path in written["files"])
+
+
+def test_the_way_into_a_folder_whose_name_looks_like_an_option(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = cli("init", "--", "-shop")
+    assert "  cd ./-shop\n" in told.out
 
 
 def test_its_files_for_containers_name_what_exists(cli: Cli, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from .app import Command
 from .options import Options, pass_options
 from .output import clean, count, say, show
 
-TAKEN = frozenset({"tests", "agent_messaging"})
-"""Names of packages that the project would hide."""
+TAKEN = frozenset({"agent_messaging", "asyncpg", "pytest", "tests"})
+"""Names that the project needs, whatever is installed yet. In its folder it would hide a package of its name."""
 
 
 class Refused(click.ClickException):
@@ -60,7 +60,8 @@ def init(options: Options, folder: str, name: str | None) -> None:
         say(f"Wrote {count(len(files), 'file')} into {clean(target)}. What to do next:")
         say()
         if target != os.getcwd():
-            say(f"  cd {shlex.quote(clean(folder))}")
+            words = shlex.quote(clean(folder))
+            say(f"  cd {'./' if words.startswith('-') else ''}{words}")
         say("  python -m pip install pytest")
         say("  python -m pytest")
         say(f"  agent-messaging run {package}.worker:sdk")
@@ -77,9 +78,16 @@ def _package(text: str, *, is_given: bool) -> str:
     """
     name = text if is_given else re.sub(r"\W+", "_", text).strip("_").lower()
     usable = name.isidentifier() and name.isascii() and not keyword.iskeyword(name)
-    if not usable or name in TAKEN or name in sys.stdlib_module_names:
-        raise click.UsageError(
-            f"{text!r} cannot be the name of a package. Give another one with --name, such as --name shop.",
-            click.get_current_context(),
-        )
-    return name
+    if usable and not _is_taken(name):
+        return name
+    why = f", because {name!r} is one that it would hide" if usable else ""
+    raise click.UsageError(
+        f"{text!r} cannot be the name of its package{why}. Give another one with --name, such as --name shop.",
+        click.get_current_context(),
+    )
+
+
+def _is_taken(name: str) -> bool:
+    from importlib.metadata import packages_distributions
+
+    return name in TAKEN or name in sys.stdlib_module_names or name in packages_distributions()

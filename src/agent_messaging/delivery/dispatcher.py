@@ -297,7 +297,9 @@ class Dispatcher(Service):
             if not moved and delivery.kind is Kind.TURN:
                 logger.info("the turn of message %s was over before its claim was settled", delivery.message_id)
             elif not moved:
-                logger.warning("the claim on message %s was lost: another run has it", delivery.message_id)
+                logger.warning(
+                    "the claim on message %s was lost: another run has it, or it was removed", delivery.message_id
+                )
         self.announcer.settled(batch, settled)
 
     async def _take(self, hungry: list[Station], limits: list[int], claimed: Collection[ClaimedDelivery]) -> None:
