@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from agent_messaging import (
     ConversationEndedError,
     ConversationTimeoutError,
+    FinalAnswer,
     HandlerError,
     MessageContext,
     NotInitializedError,
@@ -203,6 +204,28 @@ async def test_one_may_ask_again_at_once_after_cancelling_at_any_step(sdk: Sdk) 
         await eventually(lambda: rows(sdk, stored), SOON, until=lambda found: found or again.done())  # noqa: B023
         await sdk.conversation.reply("bob", "alice", steps)
         assert await again == steps
+    await nothing_is_left(sdk)
+
+
+@pytest.mark.parametrize("how", ["cancelled", "left by break"])
+async def test_one_may_ask_again_in_the_instant_of_giving_up(sdk: Sdk, how: str) -> None:
+    """In the step in which a task was cancelled, or a stream was dropped: nobody has heard of it yet."""
+
+    @sdk.register_handler("bob")
+    async def on_message(message: Any, context: MessageContext) -> AsyncIterator[Any]:
+        yield "a part"
+        if message == "endless":
+            await context.wait_abandoned()
+        yield FinalAnswer(message)
+
+    if how == "cancelled":
+        asking = ask(sdk, "alice", "bob", "endless", timeout=60)
+        await until_waiting(sdk, "alice", "bob")
+        asking.cancel()
+    else:
+        async for _ in sdk.conversation.ask("alice", "bob", "endless", timeout=60):
+            break
+    assert await sdk.conversation.send_and_wait("alice", "bob", "again", timeout=SOON) == "again"
     await nothing_is_left(sdk)
 
 

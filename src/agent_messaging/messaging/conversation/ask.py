@@ -240,7 +240,8 @@ class Ask:
                 return await self.join(ask_id)
             case SessionLocked(ask_id, thread):
                 self.draft.is_entered = False
-                if ask_id in self._given_up:  # cancelled by its caller: it is no reason to refuse the next one
+                # Cancelled by its caller, before this call or in its instant: it is no reason to refuse the next one.
+                if ask_id in self._given_up or ask_id in self.engine.asks.list_given_up():
                     await self.engine.asks.wait_until_ended(ask_id)
                     return await self.post()
                 raise SessionLockError(
