@@ -8,6 +8,7 @@ import pytest
 
 from agent_messaging.ids import uuid7 as new_id
 from agent_messaging.models import TaskState
+from agent_messaging.storage import workload
 from agent_messaging.storage.ports import (
     Assigned,
     Beat,
@@ -280,7 +281,11 @@ class TaskConformance(CoordinationFixtures):
         assert await crew.store.tasks.release_tasks([crew.owner]) == 0
         assert (await crew.find()).state is TaskState.ASSIGNED
 
-    async def test_tasks_are_listed_by_state_type_worker_and_supervisor(self, crew: Crew) -> None:
+    @pytest.mark.parametrize("step", [workload._STEP, 2], ids=["at once", "in steps"])
+    async def test_tasks_are_listed_by_state_type_worker_and_supervisor(
+        self, crew: Crew, step: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(workload, "_STEP", step)
         await crew.hire("a", capacity=9)
         await crew.hire("b", "go")
         await crew.assign(crew.task("t1", supervisor="s"), crew.task("t2", type="test"), crew.task("t3", "go"))
@@ -308,6 +313,11 @@ class TaskConformance(CoordinationFixtures):
         assert await find(supervisor="s", states=frozenset([TaskState.QUEUED])) == ["t6"]
         assert await find(supervisor="s") == ["t6", "t4", "t1"]
         assert await find(1, 1, supervisor="s") == ["t4"]
+        assert await find(2, 3) == ["t3", "t2"]
+        assert await find(2, 1, type="build") == ["t5", "t4"]
+        assert await find(2, 4, type="build") == ["t1"]
+        assert await find(type="build", states=frozenset([TaskState.DONE, TaskState.ASSIGNED])) == ["t3", "t1"]
+        assert await find(type="none") == []
 
     async def test_the_statistics_count_what_there_is(self, crew: Crew) -> None:
         assert (await crew.store.tasks.statistics()).counts == {}

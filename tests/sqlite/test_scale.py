@@ -28,6 +28,11 @@ def without_filing() -> AbstractContextManager[Any]:
 
 async def cost(store: SQLiteStore, call: Callable[[], Awaitable[Any]]) -> int:
     """The steps of SQLite's machine that the call takes, in whichever connection. It is made several times."""
+    return sum(await costs(store, call))
+
+
+async def costs(store: SQLiteStore, call: Callable[[], Awaitable[Any]]) -> list[int]:
+    """The same for each run of a statement."""
     steps: list[int] = []
     seen: dict[int, tuple[int, int]] = {}
 
@@ -53,7 +58,7 @@ async def cost(store: SQLiteStore, call: Callable[[], Awaitable[Any]]) -> int:
         for connection in connections:
             connection.trace_v2(0, None)
     assert steps
-    return sum(steps)
+    return steps
 
 
 @pytest.fixture

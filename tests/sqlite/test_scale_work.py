@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import apsw
 import pytest
 
 from agent_messaging.models import TaskState
+from agent_messaging.storage import workload
 from agent_messaging.storage.ports import Assigned, NobodyFits, Settling, TaskFilter, TaskRequest, TaskSettlement
 from agent_messaging.storage.sqlite.store import SQLiteStore
 from tests.conformance.coordination import LEASE, Crew
 from tests.conformance.world import World
 
-from .test_scale import cost
+from .test_scale import cost, costs
 
 WORKERS = 10_000
 TASKS = 1_000_000 if os.environ.get("TESTS_ALL") == "1" else 100_000
@@ -117,3 +119,13 @@ async def test_workers_and_tasks_that_do_not_matter_cost_nothing(store: SQLiteSt
     await fill(store, crew, WORKERS, TASKS)
     many = {name: await cost(store, call) for name, call in calls(store, crew, world).items()}
     assert {name: (few[name], steps) for name, steps in many.items() if steps > 1.5 * few[name] + 1000} == {}
+    # What is sifted from all tasks is looked for in steps, between which others read; none is longer than a short list.
+    rare: dict[str, dict[str, Any]] = {
+        "type": {"type": "rare"},
+        "worker": {"worker_id": "expert"},
+        "queued of a worker": {"worker_id": "expert", "states": frozenset([TaskState.QUEUED])},
+    }
+    for name, which in rare.items():
+        steps = await costs(store, partial(store.tasks.list_tasks, TaskFilter(**which), 50, 0))
+        assert len(steps) == 2 * (TASKS // workload._STEP + 1), name
+        assert max(steps) < 20 * workload._STEP, name

@@ -1,4 +1,4 @@
-"""How much goes into one batch, and what becomes of a batch that fails because of one of its items.
+"""How much goes into one batch, and what becomes of a batch that fails because of one of its items; pages in steps.
 
 Every queue that is emptied in batches uses these. The number of items bounds the work of a transaction, their bytes
 bound its memory and its time.
@@ -12,6 +12,7 @@ from typing import TypeVar
 from ..exceptions import AgentMessagingError, DatabaseError, StorageFullError, copy_error
 
 I = TypeVar("I")  # noqa: E741 - an item
+P = TypeVar("P")
 R = TypeVar("R")
 
 MAX_BYTES = 8 * 1024 * 1024
@@ -45,6 +46,26 @@ def take(queue: Iterable[I], size: Callable[[I], int], *, most: int, most_bytes:
 def pages(items: list[I], most: int) -> Iterator[list[I]]:
     """All items, `most` at a time; for items that are small."""
     return (items[start : start + most] for start in range(0, len(items), most))
+
+
+async def read_page(
+    step: Callable[[int, int, P | None], Awaitable[tuple[list[I], int, P | None]]], limit: int, offset: int
+) -> list[I]:
+    """A page that is read in steps, as what it shows may be few of many.
+
+    Args:
+        step: Looks at a bounded number, from a place on (None: the first). It is given how many are wanted yet, and how
+            many are to be passed over before them; it answers what it found, how many are still to be passed over,
+            and where the next step begins (None: there is no more).
+    """
+    found: list[I] = []
+    place = None
+    while len(found) < limit:
+        rows, offset, place = await step(limit - len(found), offset, place)
+        found += rows
+        if place is None:
+            break
+    return found
 
 
 def is_of_one(error: Exception) -> bool:

@@ -32,6 +32,10 @@ OVERDUE = "overdue"
 FAILED = "failed"
 """Beside the states of messages, the stores count those that are done with a reason under this word."""
 _OPEN = frozenset({TaskState.QUEUED, TaskState.ASSIGNED, TaskState.RUNNING})
+ABOVE_ALL = 2**63 - 1
+"""The place above all tasks, from which the newest ones are listed."""
+_STEP = 5_000
+"""Tasks that a statement looks at for a page."""
 _DIED = "process died"
 _STOPPED = "the process stopped"
 
@@ -249,10 +253,31 @@ def read_counts(counts: Mapping[str, int]) -> tuple[dict[str, int], int, dict[in
 
 
 def way_of(which: TaskFilter) -> str:
-    """By which of its indexes a store lists tasks: those that a filter leaves out should cost nothing."""
+    """By which of its indexes a store lists tasks: most of those that a filter leaves out cost nothing."""
     if which.supervisor is not None:
         return "open" if which.states is not None and which.states <= _OPEN else "supervisor"
     return "all" if which.states is None else "states"
+
+
+def step_of(which: TaskFilter) -> int | None:
+    """How many tasks a store with SQL looks at in one statement for a page; None: at those of the page alone.
+
+    Where some in the index are not wanted, the page may be at its end. Nothing else is to wait for that, so a statement
+    looks at so many, and says where the next one goes on.
+    """
+    is_sifted = which.type is not None or which.worker_id is not None
+    return _STEP if is_sifted or (which.supervisor is not None and which.states is not None) else None
+
+
+def rest_of(seqs: Sequence[int], limit: int, offset: int, number: int, below: int | None) -> tuple[int, int | None]:
+    """What a statement leaves of a page: how many tasks are to be passed over yet, and below which the next one looks.
+
+    Args:
+        seqs: The tasks that it shows.
+        number: How many it found, those that are passed over included.
+        below: The last one that it looked at; None: there are no more.
+    """
+    return (0, seqs[-1]) if len(seqs) == limit else (max(offset - number, 0), below)
 
 
 @dataclass(slots=True)

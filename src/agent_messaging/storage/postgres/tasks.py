@@ -18,6 +18,7 @@ from ...records import dataclass
 from .. import choosing, workload
 from ..aside import read_log
 from ..batcher import Batcher
+from ..batches import read_page
 from ..ports import (
     AssignNews,
     EndedTask,
@@ -207,8 +208,20 @@ class PostgresTasks:
 
     async def list_tasks(self, which: TaskFilter, limit: int, offset: int) -> list[TaskRow]:
         states = None if which.states is None else [str(state) for state in which.states]
-        values = states, which.type, which.worker_id, which.supervisor, workload.way_of(which), limit, offset
-        return self._engine.aside.all(_row, await self._engine.fetch(_SQL["tasks_list"], *values), "a task")
+        values = states, which.type, which.worker_id, which.supervisor, workload.way_of(which)
+
+        async def step(limit: int, offset: int, below: int | None) -> tuple[list[Any], int, int | None]:
+            below = workload.ABOVE_ALL if below is None else below
+            place = None
+            if (most := workload.step_of(which)) is not None:
+                ends = states, which.supervisor, workload.way_of(which), below, most
+                ((place,),) = await self._engine.fetch(_SQL["tasks_find_place"], *ends)
+            found = await self._engine.fetch(_SQL["tasks_list"], *values, limit, offset, place or 0, below)
+            rows = [row[:-2] for row in found if row["id"] is not None]
+            seqs = [row["seq"] for row in found[: len(rows)]]
+            return rows, *workload.rest_of(seqs, limit, offset, found[0]["number"], place)
+
+        return self._engine.aside.all(_row, await read_page(step, limit, offset), "a task")
 
     async def list_claims(self, owner: str) -> list[TaskClaim]:
         async def work(connection: Connection) -> list[Any]:

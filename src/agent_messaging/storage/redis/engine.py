@@ -32,6 +32,7 @@ from ...exceptions import (
 )
 from ...futures import outlive
 from ..aside import Aside
+from ..batches import read_page
 from ..boot import boot_clock
 from .clock import StoreClock
 from .errors import is_passing, translate
@@ -229,13 +230,14 @@ class Engine:
 
     async def read_page(self, verb: str, limit: int, offset: int, **arguments: Any) -> list[Any]:
         """A page of what a verb lists. The verb looks at some thousand in one call, and says where it is to go on."""
-        rows: list[Any] = []
-        below = "+inf"
-        while below and len(rows) < limit:
-            found, offset, at = await self.call(verb, limit=limit - len(rows), offset=offset, below=below, **arguments)
-            rows += found
-            below = at.decode()
-        return rows
+
+        async def step(limit: int, offset: int, below: str | None) -> tuple[list[Any], int, str | None]:
+            found, left, at = await self.call(
+                verb, limit=limit, offset=offset, below="+inf" if below is None else below, **arguments
+            )
+            return found, left, at.decode() or None
+
+        return await read_page(step, limit, offset)
 
     def _verb(self, verb: str, arguments: Mapping[str, Any], counted: int | None) -> tuple[Any, ...]:
         text = _dump(arguments)

@@ -18,6 +18,7 @@ import apsw
 from ...models import TaskState
 from .. import choosing, workload
 from ..aside import read_log
+from ..batches import read_page
 from ..ports import (
     AssignNews,
     EndedTask,
@@ -39,7 +40,7 @@ from ..sql import Queries
 from . import assigning
 from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none
 from .ending import find_held, find_named, release, settle, write
-from .engine import Engine, fetch, fetch_page
+from .engine import Engine, fetch
 from .rows import encode
 
 _SQL = Queries(__package__, "tasks")
@@ -187,16 +188,7 @@ class SQLiteTasks:
         return {row[0]: None for row in rows if row[1] is None} | {one.task_id: one for one in known}
 
     async def list_tasks(self, which: TaskFilter, limit: int, offset: int) -> list[TaskRow]:
-        parameters = {
-            "way": workload.way_of(which),
-            "states": None if which.states is None else encode(sorted(which.states)),
-            "type": which.type,
-            "worker": which.worker_id,
-            "supervisor": which.supervisor,
-            "limit": limit,
-            "offset": offset,
-        }
-        rows = await self._engine.read(lambda con: fetch_page(con, _SQL["tasks_list"], parameters))
+        rows = await read_page(lambda *page: self._engine.read(partial(_look, which=which, page=page)), limit, offset)
         return self._engine.aside.all(_row, rows, "a task")
 
     async def list_claims(self, owner: str) -> list[TaskClaim]:
@@ -269,6 +261,32 @@ def _find(connection: apsw.Connection, block: str, ids: Sequence[str]) -> list[A
             raise
         half = len(ids) // 2
         return [*_find(connection, block, ids[:half]), *_find(connection, block, ids[half:])]
+
+
+def _look(
+    connection: apsw.Connection, which: TaskFilter, page: tuple[int, int, int | None]
+) -> tuple[list[Any], int, int | None]:
+    """A step of `read_page`. Of rows that are too big for one text (a gigabyte) it returns the first."""
+    limit, offset, below = page
+    parameters = {
+        "way": workload.way_of(which),
+        "states": None if which.states is None else encode(sorted(which.states)),
+        "type": which.type,
+        "worker": which.worker_id,
+        "supervisor": which.supervisor,
+        "limit": limit,
+        "offset": offset,
+        "below": workload.ABOVE_ALL if below is None else below,
+        "most": workload.step_of(which),
+    }
+    place = None if parameters["most"] is None else fetch(connection, _SQL["tasks_find_place"], parameters)[0]
+    try:
+        number, rows = fetch(connection, _SQL["tasks_list"], {**parameters, "place": place or 0})
+    except apsw.TooBigError:
+        if limit < 2:
+            raise
+        return _look(connection, which, (limit // 2, offset, below))
+    return [row[:-1] for row in rows], *workload.rest_of([row[-1] for row in rows], limit, offset, number, place)
 
 
 def _find_interested(connection: apsw.Connection, ended: workload.Ended) -> set[str]:

@@ -202,39 +202,75 @@ select i.id, t.state, t.reason, t.result, t.result_checksum
 from unnest($1::text[]) as i (id) left join tasks t on t.id = i.id
 where t.id is null or t.state in ('done', 'failed', 'cancelled', 'expired')
 
--- name: tasks_list
--- $5 is what `workload.way_of` says. Of each state the newest are found by an index, so those of others cost nothing.
-with newest as (
+-- name: tasks_find_place
+-- Where a step of a page ends that looks at $5 tasks below $4 in the indexes that $3 names (`workload.way_of`); null: there are
+-- no more. Of several lists it is where the first one ends: the rest of the others is for the next step.
+select max(l.seq) as seq from (
   (select t.seq from tasks t
-   where $5 = 'all' and ($2::text is null or t.type = $2) and ($3::text is null or t.worker_id = $3)
-   order by t.seq desc limit $6::bigint + $7)
+   where $3::text = 'all' and t.seq < $4::bigint
+   order by t.seq desc limit 1 offset $5::bigint - 1)
   union all
   (select s.seq from unnest($1::text[]) as wanted (state) cross join lateral (
      select t.seq from tasks t
-     where $5 = 'states' and t.state not in ('assigned', 'running') and t.state = wanted.state
-       and ($2::text is null or t.type = $2) and ($3::text is null or t.worker_id = $3)
-     order by -t.seq limit $6::bigint + $7
+     where $3 = 'states' and t.state not in ('assigned', 'running') and t.state = wanted.state
+       and -t.seq > -$4
+     order by -t.seq limit 1 offset $5 - 1
    ) s)
   union all
   (select t.seq from tasks t
-   where $5 = 'states' and t.state in ('assigned', 'running') and t.state = any($1)
-     and ($2::text is null or t.type = $2) and ($3::text is null or t.worker_id = $3)
-   order by t.seq + 0 desc limit $6::bigint + $7)
+   where $3 = 'supervisor' and t.supervisor = $2 and t.seq + 0 < $4
+   order by t.seq + 0 desc limit 1 offset $5 - 1)
   union all
   (select t.seq from tasks t
-   where $5 = 'supervisor' and t.supervisor = $4 and ($1::text[] is null or t.state = any($1))
-     and ($2::text is null or t.type = $2) and ($3::text is null or t.worker_id = $3)
-   order by t.seq + 0 desc limit $6::bigint + $7)
-  union all
-  (select t.seq from tasks t
-   where $5 = 'open' and t.supervisor = $4 and t.state in ('queued', 'assigned', 'running') and t.state = any($1)
-     and ($2::text is null or t.type = $2) and ($3::text is null or t.worker_id = $3)
-   order by t.seq + 0 desc limit $6::bigint + $7)
+   where $3 = 'open' and t.supervisor = $2 and t.state in ('queued', 'assigned', 'running') and t.seq + 0 < $4
+   order by t.seq + 0 desc limit 1 offset $5 - 1)
+) l
+
+-- name: tasks_list
+-- A page, or a step of one, from $8 to below $9, by the indexes that $5 names (`workload.way_of`). Each row says how many it
+-- found, what is passed over included; where there are none, one row does.
+with found as materialized (
+  select l.seq from (
+    (select t.seq from tasks t
+     where $5 = 'all' and t.seq < $9::bigint and t.seq >= $8::bigint
+       and ($2::text is null or t.type = $2) and ($3::text is null or t.worker_id = $3)
+     order by t.seq desc limit $6::bigint + $7)
+    union all
+    (select s.seq from unnest($1::text[]) as wanted (state) cross join lateral (
+       select t.seq from tasks t
+       where $5 = 'states' and t.state not in ('assigned', 'running') and t.state = wanted.state
+         and -t.seq > -$9 and -t.seq <= -$8
+         and ($2::text is null or t.type = $2) and ($3::text is null or t.worker_id = $3)
+       order by -t.seq limit $6::bigint + $7
+     ) s)
+    union all
+    (select t.seq from tasks t
+     where $5 = 'states' and t.state in ('assigned', 'running') and t.state = any($1)
+       and t.seq + 0 < $9 and t.seq + 0 >= $8
+       and ($2::text is null or t.type = $2) and ($3::text is null or t.worker_id = $3)
+     order by t.seq + 0 desc limit $6::bigint + $7)
+    union all
+    (select t.seq from tasks t
+     where $5 = 'supervisor' and t.supervisor = $4 and ($1::text[] is null or t.state = any($1))
+       and t.seq + 0 < $9 and t.seq + 0 >= $8
+       and ($2::text is null or t.type = $2) and ($3::text is null or t.worker_id = $3)
+     order by t.seq + 0 desc limit $6::bigint + $7)
+    union all
+    (select t.seq from tasks t
+     where $5 = 'open' and t.supervisor = $4 and t.state in ('queued', 'assigned', 'running') and t.state = any($1)
+       and t.seq + 0 < $9 and t.seq + 0 >= $8
+       and ($2::text is null or t.type = $2) and ($3::text is null or t.worker_id = $3)
+     order by t.seq + 0 desc limit $6::bigint + $7)
+  ) l
+  order by l.seq desc limit $6::bigint + $7
 )
 select t.id, t.type, t.description, t.needs, t.priority, t.content, t.checksum, t.supervisor, t.state, t.worker_id, t.token,
   t.attempt, t.max_attempts, t.owner::text, t.origin::text, t.result, t.result_checksum, t.reason, t.fraction, t.note,
-  t.created_at, t.deadline_at, t.assigned_at, t.settled_at, t.log
-from (select seq from newest order by seq desc limit $6 offset $7) page join tasks t on t.seq = page.seq
+  t.created_at, t.deadline_at, t.assigned_at, t.settled_at, t.log, t.seq, step.number
+from (select count(*) as number from found) step
+left join lateral (
+  select o.* from (select seq from found order by seq desc limit $6 offset $7) page join tasks o on o.seq = page.seq
+) t on true
 order by t.seq desc
 
 -- name: tasks_fold_counts

@@ -251,22 +251,50 @@ select json_group_array(json_array(wanted.value, t.state, t.reason, t.result, t.
 from jsonb_each(:ids) as wanted left join tasks as t on t.id = wanted.value
 where t.id is null or t.state in ('done', 'failed', 'cancelled', 'expired')
 
+-- name: tasks_find_place
+-- Where a step of a page ends that looks at :most tasks below :below in the indexes that :way names (`workload.way_of`); null:
+-- there are no more. Of several lists it is where the first one ends: the rest of the others is for the next step.
+select json_array(max(seq)) from (
+  select * from (
+    select seq from tasks where :way = 'all' and seq < :below order by seq desc limit 1 offset :most - 1
+  )
+  union all
+  select (
+    select seq from tasks indexed by tasks_listed
+    where :way = 'states' and state not in ('assigned', 'running') and state = wanted.value and seq < :below
+    order by seq desc limit 1 offset :most - 1
+  ) from json_each(:states) as wanted
+  union all
+  select * from (
+    select seq from tasks indexed by tasks_of_supervisor
+    where :way = 'supervisor' and supervisor is not null and supervisor = :supervisor and seq < :below
+    order by seq desc limit 1 offset :most - 1
+  )
+  union all
+  select * from (
+    select seq from tasks indexed by tasks_open_of
+    where :way = 'open' and supervisor is not null and supervisor = :supervisor
+      and state in ('queued', 'assigned', 'running') and seq < :below
+    order by seq desc limit 1 offset :most - 1
+  )
+)
+
 -- name: tasks_list
--- :way is what `workload.way_of` says. Of each state the newest are found by an index, so those of others cost nothing.
-select json_group_array(json_array(id, type, description, needs, priority, content, checksum, supervisor, state, worker_id,
-  token, attempt, max_attempts, owner, origin, result, result_checksum, reason, fraction, note, created_at, deadline_at,
-  assigned_at, settled_at, log))
-from (
-  select * from tasks where seq in (
+-- A page, or a step of one, from :place to below :below, by the indexes that :way names (`workload.way_of`). It answers how many
+-- it found, what is passed over included, and the rows.
+with found as materialized (
+  select seq from (
     select * from (
       select seq from tasks
-      where :way = 'all' and (:type is null or type = :type) and (:worker is null or worker_id = :worker)
+      where :way = 'all' and seq < :below and seq >= :place
+        and (:type is null or type = :type) and (:worker is null or worker_id = :worker)
       order by seq desc limit :limit + :offset
     )
     union all
     select t.seq from json_each(:states) as wanted cross join tasks as t on t.seq in (
       select seq from tasks indexed by tasks_listed
       where :way = 'states' and state not in ('assigned', 'running') and state = wanted.value
+        and seq < :below and seq >= :place
         and (:type is null or type = :type) and (:worker is null or worker_id = :worker)
       order by seq desc limit :limit + :offset
     )
@@ -274,6 +302,7 @@ from (
     select * from (
       select seq from tasks indexed by tasks_held
       where :way = 'states' and state in ('assigned', 'running') and state in (select value from json_each(:states))
+        and seq < :below and seq >= :place
         and (:type is null or type = :type) and (:worker is null or worker_id = :worker)
       order by seq desc limit :limit + :offset
     )
@@ -281,6 +310,7 @@ from (
     select * from (
       select seq from tasks indexed by tasks_of_supervisor
       where :way = 'supervisor' and supervisor is not null and supervisor = :supervisor
+        and seq < :below and seq >= :place
         and (:states is null or state in (select value from json_each(:states)))
         and (:type is null or type = :type) and (:worker is null or worker_id = :worker)
       order by seq desc limit :limit + :offset
@@ -289,12 +319,19 @@ from (
     select * from (
       select seq from tasks indexed by tasks_open_of
       where :way = 'open' and supervisor is not null and supervisor = :supervisor
+        and seq < :below and seq >= :place
         and state in ('queued', 'assigned', 'running') and state in (select value from json_each(:states))
         and (:type is null or type = :type) and (:worker is null or worker_id = :worker)
       order by seq desc limit :limit + :offset
     )
   )
-  order by seq desc limit :limit offset :offset
+  order by seq desc limit :limit + :offset
+)
+select json_array((select count(*) from found), json_group_array(json_array(id, type, description,
+  needs, priority, content, checksum, supervisor, state, worker_id, token, attempt, max_attempts, owner, origin, result,
+  result_checksum, reason, fraction, note, created_at, deadline_at, assigned_at, settled_at, log, seq)))
+from (
+  select * from tasks where seq in (select seq from found order by seq desc limit :limit offset :offset) order by seq desc
 )
 
 -- name: tasks_statistics
