@@ -76,9 +76,9 @@ def find_workers(connection: apsw.Connection, seqs: Sequence[int]) -> set[str]:
     return set(fetch(connection, _SQL["asks_find_workers"], {"seqs": encode(seqs)})) if seqs else set()
 
 
-def time_out(connection: apsw.Connection, instant: Instant, limit: int) -> set[str]:
-    """End those that are past their deadline; returns the processes that asked them, or are at work on them."""
-    late = fetch(connection, _SQL["asks_find_late"], {"now": instant.due, "limit": limit})
+def time_out(connection: apsw.Connection, seqs: Sequence[int], instant: Instant) -> set[str]:
+    """End those of these that are past their deadline; returns who asked them, and who is at work on them."""
+    late = fetch(connection, _SQL["asks_find_late"], {"now": instant.due, "seqs": encode(seqs)})
     give_up(connection, late["seqs"], AskState.TIMED_OUT, instant)
     return {origin for origin in late["origins"] if origin is not None} | find_workers(connection, late["seqs"])
 

@@ -31,6 +31,7 @@ from ..sql import Queries
 from . import asks, claims, settling
 from .append import Append, find_keys
 from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none
+from .deadlines import AskDeadlines
 from .engine import Engine, fetch, fetch_page
 from .rows import encode
 
@@ -48,6 +49,7 @@ class SQLiteDeliveries:
         self._engine = engine
         self._clock = clock
         self._gauge = MailboxGauge()
+        self.ask_deadlines = AskDeadlines()
 
     async def append(
         self,
@@ -110,11 +112,14 @@ class SQLiteDeliveries:
 
     async def advance(self, now: datetime | None = None) -> Advanced:
         instant = self._clock.now(now)
-        next_due = await self._engine.read(_next_due)
+        (late, next_ask), next_due = await self._engine.read(
+            lambda con: (self.ask_deadlines.look(con, instant.due), _next_due(con))
+        )
         advanced = Advanced(0, set(), 0, None)
-        if next_due is not None and next_due <= instant.due:
-            advanced, next_due = await self._engine.write(lambda con: _advance(con, instant))
-        next_in = None if next_due is None else max(0.0, (next_due - instant.due) / _SECOND)
+        if late or (next_due is not None and next_due <= instant.due):
+            advanced, next_due = await self._engine.write(lambda con: _advance(con, late, instant))
+        dues = [due for due in (next_ask, next_due) if due is not None]
+        next_in = max(0.0, (min(dues) - instant.due) / _SECOND) if dues else None
         return replace(advanced, next_in=next_in)
 
     async def withdraw(self, message_ids: Collection[str]) -> list[str]:
@@ -182,10 +187,10 @@ def _next_due(connection: apsw.Connection) -> int | None:
     return min((due for due in found if isinstance(due, int)), default=None)  # what is no number is never due
 
 
-def _advance(connection: apsw.Connection, instant: Instant) -> tuple[Advanced, int | None]:
+def _advance(connection: apsw.Connection, late: Sequence[int], instant: Instant) -> tuple[Advanced, int | None]:
     # In the order that the port names.
     parameters = {"now": instant.due, "at": instant.at, "limit": _AT_ONCE}
-    origins = asks.time_out(connection, instant, _AT_ONCE)
+    origins = asks.time_out(connection, late, instant) if late else set()
     released = fetch(connection, _SQL["advance_release_find"], parameters)
     if released["seqs"]:
         connection.execute(_SQL["advance_release"], {**parameters, "seqs": encode(released["seqs"])})

@@ -120,6 +120,8 @@ class SQLiteStore:
         def find(connection: apsw.Connection) -> Dues:
             # The schedules leave out what is due by :now; here it is asked for.
             found = [fetch(connection, sql, {"now": _BEFORE_ALL, "at": instant.due}) for sql in _DUES]
+            late, next_ask = self.deliveries.ask_deadlines.look(connection, instant.due)
+            found[0] += [instant.due if late else next_ask]
             return Dues(*(seconds_until(dues, instant) for dues in found))
 
         return await self.engine.read(find)  # one job: each wakes a thread, and the loop after it

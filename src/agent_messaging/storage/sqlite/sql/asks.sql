@@ -152,11 +152,31 @@ from jsonb_each(:seqs) as wanted
 cross join asks as a on a.seq = wanted.value and a.state = 'failed'
 cross join messages as m on m.seq = a.seq
 
--- name: asks_find_late
-select json_object('seqs', json_group_array(seq), 'origins', json_group_array(distinct origin)) from (
-  select seq, ask_origin as origin from deliveries indexed by asks_open
-  where ask_state = 'open' and ask_deadline_due <= :now order by ask_deadline_due limit :limit
+-- name: asks_find_next
+-- The first deadlines of all open asks, the next one after these, and the number up to which they were seen. See deadlines.py.
+with first as materialized (
+  select ask_deadline_due as due, seq from deliveries indexed by asks_open where ask_state = 'open'
+  order by ask_deadline_due, seq limit :limit + 1
 )
+select json_object('rows', json((
+  select json_group_array(json_array(due, seq)) from (select due, seq from first order by due, seq limit :limit)
+)), 'beyond', (select due from first order by due, seq limit 1 offset :limit), 'seen', coalesce((select max(seq) from deliveries), 0))
+
+-- name: asks_find_new
+-- Those that were stored after this number and run out before this instant.
+select json_object('rows', json((
+  select json_group_array(json_array(ask_deadline_due, seq)) from deliveries not indexed
+  where seq > :after and ask_state = 'open' and (:before is null or ask_deadline_due < :before)
+)), 'seen', coalesce((select max(seq) from deliveries), 0))
+
+-- name: asks_find_open
+-- Of these, those that are open.
+select json_group_array(seq) from deliveries where seq in (select value from jsonb_each(:seqs)) and ask_state = 'open'
+
+-- name: asks_find_late
+-- Of these, those that are still open and have run out.
+select json_object('seqs', json_group_array(seq), 'origins', json_group_array(distinct ask_origin)) from deliveries
+where seq in (select value from jsonb_each(:seqs)) and ask_state = 'open' and ask_deadline_due <= :now
 
 -- name: asks_find_workers
 -- Who is at work on these.

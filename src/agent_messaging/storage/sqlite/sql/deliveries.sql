@@ -376,12 +376,11 @@ with recursive walk (recipient_id, kind) as (
 select json_group_array(json_array(recipient_id, kind)) from walk where recipient_id <> ''
 
 -- name: advance_next
--- When the next claim ends, the next delivery expires, the next one becomes due, and the next ask times out.
+-- When the next claim ends, the next delivery expires, and the next one becomes due.
 select json_array(
   (select min(claim_until_due) from deliveries indexed by deliveries_claimed where state = 'claimed'),
   (select min(expires_due) from deliveries where state = 'queued' and expires_due is not null),
-  (select min(run_due) from deliveries where state = 'queued' and run_due > 0),
-  (select min(ask_deadline_due) from deliveries indexed by asks_open where ask_state = 'open')
+  (select min(run_due) from deliveries where state = 'queued' and run_due > 0)
 )
 
 -- name: advance_release_find
