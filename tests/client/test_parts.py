@@ -7,6 +7,7 @@ import gc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,8 +32,9 @@ from agent_messaging import (
 )
 from agent_messaging.delivery import parts as delivery_parts
 from agent_messaging.delivery.lots import PAGE
+from agent_messaging.ids import uuid7
 from agent_messaging.storage.parts import MOST_PARTS
-from agent_messaging.storage.ports import PartCursor, PartPage
+from agent_messaging.storage.ports import Claim, PartCursor, PartPage
 from tests.client.conversing import rows
 from tests.client.support import SOON, MakeSdk, Sdk
 from tests.client.test_polls import note_statements
@@ -705,3 +707,13 @@ async def test_parts_that_the_store_refuses_fail_their_run_and_no_other(
         assert await good.answer == "said"
         with pytest.raises(HandlerError, match="refused"):
             await reading[0]
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+async def test_a_run_that_outlives_the_sdk_does_not_wait_for_its_parts_for_ever(sdk: Sdk) -> None:
+    """It ignored its cancellation, and goes on as long as the loop does."""
+    delivery: Any = SimpleNamespace(message_id=uuid7(), claim=Claim(1, 1, 1))
+    sender = sdk._started().parts.sender(delivery)
+    await sdk.close()
+    async with asyncio.timeout(SOON), sender:
+        await sender.send("part")

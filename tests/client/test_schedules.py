@@ -137,6 +137,23 @@ async def test_an_interval_goes_on_where_the_clock_was_set_back_while_nobody_was
     assert await sdk.tasks.list() == []
 
 
+async def test_a_schedule_that_cannot_be_read_stops_no_other_and_is_told_once(
+    make_sdk: MakeSdk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It stays due, and is looked at whenever time passes for anything."""
+    sdk = await make_sdk()
+    await sdk.tasks.schedule("often", "report", every=60)
+    schedules = sdk.tasks.engine.workplace.store.schedules
+    (row,) = await schedules.list_schedules(10, 0)
+    due_at = row.next_at - timedelta(minutes=2)
+    await schedules.put(NewSchedule("bad", "nonsense", row.zone, row.task, due_at))
+    await schedules.put(NewSchedule("good", row.rule, row.zone, row.task, due_at))
+    for _ in range(3):
+        await sdk.tasks.engine.schedules.fire()
+    assert [task.task_id for task in await sdk.tasks.list()] == [task_id_of("good", due_at)]
+    assert len([one for one in caplog.messages if "'bad'" in one]) == 1
+
+
 async def test_bad_rules_are_refused(make_sdk: MakeSdk) -> None:
     sdk = await make_sdk()
     refused: list[dict[str, Any]] = [

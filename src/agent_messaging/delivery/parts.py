@@ -62,7 +62,10 @@ class Parts(Service):
         return Sender(self, delivery)
 
     def request(self, sender: Sender) -> None:
-        """Write the sender's parts as soon as its pause is over."""
+        """Write the sender's parts as soon as its pause is over. After the end it sends no more."""
+        if self._writing.is_closed:
+            sender.close()
+            return
         self._senders[sender] = None
         loop = asyncio.get_running_loop()
         if sender.next_at <= loop.time():
@@ -142,6 +145,8 @@ class Parts(Service):
     async def aclose(self, timeout: float) -> None:
         """Write no more. What readers here have left is removed; the farewell to the store removes the rest."""
         await self._writing.aclose()
+        for sender in self._senders:
+            sender.close()
         self._again.close()
         await self._removing.aclose(timeout)
 

@@ -7,17 +7,14 @@ has caught up, because it is about the clock; an interval goes on, at most its o
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from ..storage.aside import UNREADABLE
+from ..storage.aside import UNREADABLE, Aside
 from ..storage.ports import CoordinationStore, Firing, NewTask, ScheduleRow
 from .announcer import Announcer
 from .task_facts import TaskFacts
-
-logger = logging.getLogger("agent_messaging.delivery")
 
 EVERY = "every "
 """Begins a rule that is an interval: `every 30.0`. Any other one is a cron expression."""
@@ -83,13 +80,14 @@ class Schedules:
         self.schedules = store.schedules
         self.presence = store.presence
         self.announcer = announcer
+        self._aside = Aside()
 
     async def fire(self) -> float | None:
         """Fire what is due; returns the seconds until something is due again, None if nothing is."""
         found = await self.schedules.find_due(MOST)
         next_in = found.next_in
-        firings = [*filter(None, (_firing(row, found.now) for row in found.due))]
-        firings += filter(None, (_moved(row, found.now) for row in found.stalled))
+        firings = [*filter(None, (self._firing(row, found.now) for row in found.due))]
+        firings += filter(None, (self._moved(row, found.now) for row in found.stalled))
         if firings:
             news = await self.schedules.fire(firings, origin=self.presence.process_id)
             fired = [one.task for one, moved in zip(firings, news.moved, strict=True) if moved and one.task]
@@ -100,24 +98,21 @@ class Schedules:
             next_in = max(soonest if next_in is None else min(next_in, soonest), 0.0)
         return 0.0 if MOST in (len(found.due), len(found.stalled)) and firings else next_in
 
+    def _firing(self, row: ScheduleRow, now: datetime) -> Firing | None:
+        """The firing of a schedule that is due."""
+        from ..storage.task_texts import load_task  # loaded with a backend, which the SDK's import does not wait for
 
-def _firing(row: ScheduleRow, now: datetime) -> Firing | None:
-    """The firing of a schedule that is due."""
-    from ..storage.task_texts import load_task  # loaded with a backend, which the import of the SDK is not to wait for
+        return self._read(row, now, lambda: load_task(row.task, task_id_of(row.name, row.next_at)))
 
-    return _read(row, now, lambda: load_task(row.task, task_id_of(row.name, row.next_at)))
+    def _moved(self, row: ScheduleRow, now: datetime) -> Firing | None:
+        """The change of an interval that stands still: it begins now."""
+        return self._read(row, now, lambda: None)
 
-
-def _moved(row: ScheduleRow, now: datetime) -> Firing | None:
-    """The change of an interval that stands still: it begins now."""
-    return _read(row, now, lambda: None)
-
-
-def _read(row: ScheduleRow, now: datetime, load: Callable[[], NewTask | None]) -> Firing | None:
-    try:
-        next_at = next_after(row.rule, row.zone, row.next_at, now)
-        return Firing(row.name, row.next_at, next_at, load(), since_of(row.rule, next_at))
-    except UNREADABLE as error:
-        # It stays due, and stops nothing but itself.
-        logger.error("The schedule %r cannot be read and does not fire: %s. Make it anew.", row.name, error)
-        return None
+    def _read(self, row: ScheduleRow, now: datetime, load: Callable[[], NewTask | None]) -> Firing | None:
+        """A firing; None of a schedule that cannot be read, which stays due, and stops nothing but itself."""
+        try:
+            next_at = next_after(row.rule, row.zone, row.next_at, now)
+            return Firing(row.name, row.next_at, next_at, load(), since_of(row.rule, next_at))
+        except UNREADABLE as error:
+            self._aside.tell(f"the schedule {row.name!r}", f"{error}. It does not fire: make it anew")
+            return None

@@ -95,12 +95,12 @@ class Workplace(Service):
         self._is_closed = True
         if not self.is_apart:
             return
-        if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.wait({self._opening})
-        if self._timekeeper is not None:
-            await self._timekeeper.aclose(timeout)
         try:
+            if self._opening is not None:
+                self._opening.cancel()
+                await asyncio.wait({self._opening})
+            if self._timekeeper is not None:
+                await self._timekeeper.aclose(timeout)
             async with asyncio.timeout(timeout):
                 if self._open.is_set():
                     await self.store.processes.retire(self.presence.process_id)
@@ -108,4 +108,5 @@ class Workplace(Service):
             logger.warning(
                 "could not say goodbye to %s; others will find out: %s", self.store.location, describe(error)
             )
-        await self.store.aclose()
+        finally:
+            await self.store.aclose()

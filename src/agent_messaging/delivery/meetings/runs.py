@@ -106,11 +106,14 @@ class TurnRuns:
 
     def ran(self, run: TurnRun, agent_id: str, *, failed: bool) -> None:
         """Count a run of a turn handler that has ended by itself."""
+        meeting_id = run.turn.meeting_id
+        of_meeting = self.failures.setdefault(meeting_id, {})
         if failed:
-            of_meeting = self.failures.setdefault(run.turn.meeting_id, {})
             of_meeting[agent_id] = of_meeting.get(agent_id, 0) + 1
-        elif self.count_failures(run, agent_id):
-            del self.failures[run.turn.meeting_id][agent_id]
+        else:
+            of_meeting.pop(agent_id, None)
+        if not of_meeting:  # a meeting that stands here is looked at whenever anything may have changed
+            del self.failures[meeting_id]
 
     async def use_turn(
         self, run: TurnRun, agent_id: str, claim: Claim, answer: NewAnswer | None, reason: str | None
