@@ -142,8 +142,11 @@ def _joins(value: str, position: int) -> bool:
     return value[position] in "\u200c\u200d" and len(around) == 2 and _JOINED.issuperset(map(_category, around))
 
 
-def parse_choice(choices: type[E], value: object, field: str, reason: str) -> E:
+def parse_choice(choices: type[E], value: object, field: str, reason: str = "") -> E:
     """Return the member of the enum that is given as itself or as its value.
+
+    Args:
+        reason: What is accepted, for the error; the values as a rule.
 
     Raises:
         InvalidArgumentError: It is neither.
@@ -151,7 +154,20 @@ def parse_choice(choices: type[E], value: object, field: str, reason: str) -> E:
     # Nothing but text is compared: a stranger's object can run its code in it.
     if isinstance(value, str) and value in choices.__members__.values():
         return choices(value)
-    raise refuse(field, value, reason)
+    raise refuse(field, value, reason or f"must be one of {', '.join(choices)}.")
+
+
+def parse_choices(choices: type[E], given: Iterable[E | str] | None, field: str) -> list[E] | None:
+    """Return the members of the enum that are given in a list; None is any.
+
+    Raises:
+        InvalidArgumentError: It is no list, or one is none of these.
+    """
+    if given is None:
+        return None
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise refuse(field, given, f"must be a list, such as [{str(next(iter(choices)))!r}].")
+    return [parse_choice(choices, one, field) for one in given]
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------

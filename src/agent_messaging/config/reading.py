@@ -130,6 +130,8 @@ def _environment() -> tuple[dict[str, str], str | None]:
 
 
 class Settings(BaseModel):
+    """What all settings are: read once, when they are made, and fixed from then on."""
+
     # Built at first use, so that importing the package stays quick.
     model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True,

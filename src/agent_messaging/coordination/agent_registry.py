@@ -11,15 +11,15 @@ from pydantic_core import from_json
 
 from ..arguments import check_count, check_external_id, check_name
 from ..audit import get_file_logger
+from ..handlers.tasks import check_capabilities
 from ..payloads import encode_metadata
 from ..storage.ports import AVAILABLE, Beat, NewWorker, WorkerRow
-from .message_protocol import AgentRole, check_agent, check_capabilities, parse_role
-from .office import INTERVALS, Desk, Office
+from .message_protocol import AgentRole, check_agent, parse_role
+from .office import INTERVALS, PAGE, Desk, Office, read_rows
 
 T = TypeVar("T")
 
 MOST_TASKS = 2**31 - 1
-PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +115,13 @@ class AgentRegistry(Desk):
 
         The least loaded come first, of equal ones the longest idle. Full ones come last: they are listed with their
         load, and never chosen.
+
+        Args:
+            required_capabilities: All of them are needed; none is every agent.
+            max_results: At most so many, up to 1,000.
+
+        Raises:
+            InvalidArgumentError: An argument is refused.
         """
         needs = check_capabilities(required_capabilities, "required_capabilities")
         check_count(max_results, "max_results", most=1000)
@@ -204,12 +211,7 @@ async def remove_stale(office: Office) -> list[str]:
 
 
 async def _list_all(office: Office) -> list[AgentInfo]:
-    found: list[AgentInfo] = []
-    offset = 0
-    while page := await office.store.workers.list_workers(PAGE, offset):
-        found += [_info(row) for row in page]
-        offset += PAGE  # rows that cannot be read are left out of a page, and count
-    return found
+    return [_info(row) async for row in read_rows(office.store.workers.list_workers)]
 
 
 def _info(row: WorkerRow) -> AgentInfo:

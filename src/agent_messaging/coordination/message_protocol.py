@@ -8,14 +8,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self, TypeVar
 
 from pydantic_core import from_json as parse_json
 
 from ..arguments import check_count, check_external_id, check_flag, check_instant, check_name, parse_choice, refuse
+from ..clock import utc_now
 from ..exceptions import InvalidArgumentError, PayloadError
+from ..handlers.tasks import check_capabilities
 from ..ids import uuid7
 from ..payloads import encode
 
@@ -127,7 +129,7 @@ class AgentMessage:
     message_type: MessageType
     content: dict[str, Any]
     priority: MessagePriority = MessagePriority.MEDIUM
-    timestamp: datetime = field(default_factory=lambda: datetime.now(UTC))
+    timestamp: datetime = field(default_factory=utc_now)
     parent_message_id: str | None = None
     status: MessageStatus = MessageStatus.PENDING
     retry_count: int = 0
@@ -152,7 +154,7 @@ class AgentMessage:
 
     def is_expired(self) -> bool:
         """Tell whether its time is over by this machine's clock."""
-        return self.expires_at is not None and datetime.now(UTC) >= self.expires_at
+        return self.expires_at is not None and utc_now() >= self.expires_at
 
     def can_retry(self) -> bool:
         """Tell whether it may be given out once more."""
@@ -392,7 +394,7 @@ def create_heartbeat_message(
         current_tasks: How many tasks it is at work on.
         metrics: Its health; what JSON can hold, with text keys.
     """
-    now = datetime.now(UTC)
+    now = utc_now()
     content: dict[str, Any] = {"timestamp": now.isoformat(), "status": status, "metrics": metrics or {}}
     if current_tasks is not None:
         content["current_tasks"] = check_count(current_tasks, "current_tasks", least=0, most=MOST)
@@ -404,20 +406,6 @@ def create_heartbeat_message(
         priority=MessagePriority.BACKGROUND,
         timestamp=now,
     )
-
-
-def check_capabilities(capabilities: object, field: str) -> list[str]:
-    """Return the names of capabilities as a list, each once, in their order.
-
-    Raises:
-        InvalidArgumentError: They are no collection of names; a text by itself would be taken for its letters.
-    """
-    if isinstance(capabilities, str) or not isinstance(capabilities, Iterable):
-        raise refuse(field, capabilities, "must be a list of names of capabilities.")
-    names = list(capabilities)
-    for position, name in enumerate(names):
-        check_external_id(name, f"{field}[{position}]")
-    return list(dict.fromkeys(names))
 
 
 # --- values and JSON --------------------------------------------------------------------------------------------------
@@ -453,7 +441,7 @@ def parse_priority(value: object, field: str) -> MessagePriority:
 def _choice(choices: type[_E], value: object, field: str) -> _E:
     if choices is MessageType and value == "task_request":
         value = MessageType.TASK_ASSIGNMENT.value
-    return parse_choice(choices, value, field, f"is none of {', '.join(choice.value for choice in choices)}.")
+    return parse_choice(choices, value, field)
 
 
 def _instant(value: object, field: str) -> datetime:
@@ -515,4 +503,4 @@ def _parse_instant(value: object, field: str) -> datetime | None:
     try:
         return datetime.fromisoformat(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        raise refuse(field, value, "is not an instant in ISO 8601.") from None
+        raise refuse(field, value, "is not an instant in ISO 8601, such as '2026-05-01T09:00:00+00:00'.") from None

@@ -7,14 +7,14 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from ..arguments import check_count, check_external_id, check_instant, check_name, check_timeout, parse_choice, refuse
+from ..arguments import check_count, check_external_id, check_instant, check_name, check_timeout, refuse
 from ..clock import utc_now
 from ..config import Config
 from ..delivery.schedules import EVERY, next_after
 from ..handlers.tasks import check_capabilities
 from ..payloads import checksum, encode
 from ..storage.ports import NewTask
-from .message_protocol import MessagePriority
+from .message_protocol import MessagePriority, parse_priority
 
 
 def make_task(
@@ -40,12 +40,10 @@ def make_task(
     kind = check_external_id(task_type, "task_type")
     needs: tuple[str, ...] = (kind,)
     if required_capabilities is not None:
-        needs = check_capabilities(required_capabilities, "required_capabilities")
+        needs = tuple(sorted(check_capabilities(required_capabilities, "required_capabilities")))
     if description != "":
         check_name(description, "description")
-    urgency = parse_choice(
-        MessagePriority, priority, "priority", f"is none of {', '.join(map(repr, map(str, MessagePriority)))}."
-    )
+    urgency = parse_priority(priority, "priority")
     expires_in = None
     if check_instant(deadline, "deadline") is not None and deadline is not None:
         expires_in = (deadline - utc_now()).total_seconds()

@@ -29,6 +29,7 @@ from ..storage.ports import (
 
 logger = logging.getLogger("agent_messaging.coordination")
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 UPKEEP = 1.0
@@ -37,6 +38,10 @@ INTERVALS = 3
 """So many heartbeat intervals without a sign of life, and an agent is taken for dead."""
 ROUND = 10.0
 """Seconds between two rounds in which everything is looked after, whether it is due or not."""
+
+
+PAGE = 500
+"""Rows that are read, written or removed at once."""
 
 
 @dataclass(slots=True)
@@ -249,6 +254,15 @@ async def _wait(event: asyncio.Event, timeout: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timeout):
             await event.wait()
+
+
+async def read_rows(read: Callable[[int, int], Awaitable[list[R]]]) -> AsyncIterator[R]:
+    """Read a list to its end, page by page; `read` takes a limit and an offset."""
+    offset = 0
+    while page := await read(PAGE, offset):
+        for row in page:
+            yield row
+        offset += PAGE  # rows that cannot be read are left out of a page, and count
 
 
 class Target:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from typing import TypedDict
 
 from ..arguments import check_count, check_external_id, refuse
@@ -13,12 +13,12 @@ from ..models import DeliveryState
 from ..storage.choosing import message_id_of
 from ..storage.ports import Beat, QueueSettlement, Settling, TaskRow
 from .message_protocol import EVERYBODY, AgentMessage, MessagePriority, MessageType, parse_type
-from .office import INTERVALS, Desk, Office
+from .office import INTERVALS, PAGE, Desk, Office, read_rows
 from .stored import from_stored, to_stored
 
 logger = logging.getLogger("agent_messaging.coordination")
 
-MOST = 1000
+MOST_MESSAGES = 1000
 """Messages of one call."""
 ENDS = {
     "processed": Settling.DONE,
@@ -28,7 +28,6 @@ ENDS = {
     "rejected": Settling.DEAD,
 }
 """What becomes of a message by the status with which it is marked."""
-BATCH = 500
 
 
 class QueueStats(TypedDict):
@@ -119,7 +118,7 @@ class MessageQueueManager(Desk):
             QueueDataLostError: Redis has lost messages. Call again for what is left.
         """
         check_external_id(agent_id, "agent_id")
-        check_count(limit, "limit", most=MOST)
+        check_count(limit, "limit", most=MOST_MESSAGES)
         if isinstance(block_ms, bool) or not isinstance(block_ms, int | float) or not 0 <= block_ms < 1e12:
             raise refuse("block_ms", block_ms, "is not a number of milliseconds from 0.")
         types = None if message_types is None else _types(message_types)
@@ -136,7 +135,7 @@ class MessageQueueManager(Desk):
             agent_id: Whose queue it was received from.
             status: `"processed"` or `"completed"`; `"failed"` ends it as a failure; `"retry"` gives it out again, until
                 its retries are used up; `"rejected"` makes it a dead letter.
-            error_message: Why, for listings; without payloads, 500 characters of it are kept.
+            error_message: Why, for listings; 500 characters of it are kept. Put no payload into it.
 
         Returns:
             False where it is not this process's any more: it was never received here, it is marked already, or its
@@ -145,7 +144,7 @@ class MessageQueueManager(Desk):
         check_external_id(message_id, "message_id")
         check_external_id(agent_id, "agent_id")
         if status not in ENDS:
-            raise refuse("status", status, f"is none of {', '.join(ENDS)}.")
+            raise refuse("status", status, f"must be one of {', '.join(ENDS)}.")
         reason = error_message if error_message is None else str(error_message)[:500]
         return self._run(lambda office: settle(office, agent_id, message_id, status, reason))
 
@@ -168,25 +167,18 @@ class MessageQueueManager(Desk):
 async def send(office: Office, message: AgentMessage) -> bool:
     """Put a message into its queue, or into everybody's."""
     if message.to_agent == EVERYBODY:
-        recipients = [name async for name in _everybody(office) if name != message.from_agent]
+        workers = read_rows(office.store.workers.list_workers)
+        recipients = [worker.worker_id async for worker in workers if worker.worker_id != message.from_agent]
     else:
         recipients = [message.to_agent]
-    for start in range(0, len(recipients), BATCH):
-        await office.put([to_stored(message, recipient) for recipient in recipients[start : start + BATCH]])
+    for start in range(0, len(recipients), PAGE):
+        await office.put([to_stored(message, recipient) for recipient in recipients[start : start + PAGE]])
     log = get_file_logger()
     for recipient in recipients:
         log.log_message(
             message.message_id, message.from_agent, recipient, message.message_type, "sent", content=message.content
         )
     return bool(recipients)
-
-
-async def _everybody(office: Office) -> AsyncIterator[str]:
-    offset = 0
-    while page := await office.store.workers.list_workers(BATCH, offset):
-        for worker in page:
-            yield worker.worker_id
-        offset += BATCH  # rows that cannot be read are left out of a page, and count
 
 
 async def receive(
@@ -291,7 +283,7 @@ async def _clean(office: Office) -> int:
 async def prune(office: Office, older_than: float, states: list[DeliveryState]) -> int:
     """Forget all messages that ended in these states so many seconds ago."""
     total = 0
-    while number := await office.store.queue.prune(older_than, BATCH, states=states):
+    while number := await office.store.queue.prune(older_than, PAGE, states=states):
         total += number
     return total
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from ..bodies import open_body
+from ..clock import utc_now
 from ..exceptions import StorageCorruptError
 from ..payloads import checksum, encode, encode_metadata
 from ..storage.ports import ClaimedQueueMessage, NewQueueMessage
@@ -31,7 +32,7 @@ def to_stored(message: AgentMessage, recipient: str) -> NewQueueMessage:
         metadata=metadata,
         checksum=checksum(content, metadata),
         max_attempts=message.max_retries + 1,
-        expires_in=None if expires_at is None else (expires_at - datetime.now(UTC)).total_seconds(),
+        expires_in=None if expires_at is None else (expires_at - utc_now()).total_seconds(),
     )
 
 
@@ -62,4 +63,6 @@ def from_stored(claimed: ClaimedQueueMessage) -> AgentMessage:
             expires_at=claimed.expires_at,
         )
     except (ValueError, TypeError, IndexError) as error:
-        raise StorageCorruptError(f"The {name} cannot be read ({error}).") from error
+        raise StorageCorruptError(
+            f"The {name} cannot be read ({error}). Run `agent-messaging doctor --deep`."
+        ) from error

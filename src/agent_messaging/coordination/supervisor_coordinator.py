@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, TypedDict
 
 from ..arguments import check_count, check_external_id, check_timeout
 from ..audit import get_file_logger
 from ..bodies import open_body
 from ..exceptions import StorageCorruptError
+from ..handlers.tasks import check_capabilities
 from ..ids import uuid7
 from ..models import DeliveryState, TaskState
 from ..payloads import checksum, encode
@@ -39,12 +41,12 @@ from .message_protocol import (
     MessageType,
     TaskRequest,
     check_agent,
-    check_capabilities,
     parse_priority,
     parse_type,
 )
-from .office import INTERVALS, Desk, Office
+from .office import INTERVALS, Desk, Office, read_rows
 from .queue_manager import MessageQueueManager, first_message_of, is_newest, prune, receive, send, settle
+from .records import Sealed
 from .stored import to_stored
 
 logger = logging.getLogger("agent_messaging.coordination")
@@ -61,12 +63,11 @@ KEPT = 7 * 86_400.0
 """Seconds for which messages stay listed after their end, until maintenance forgets them."""
 WORDS = {TaskState.DONE: "completed", TaskState.ASSIGNED: "assigned", TaskState.RUNNING: "in_progress"}
 """The states of tasks that have another word here."""
-OPEN = frozenset({TaskState.QUEUED, TaskState.ASSIGNED, TaskState.RUNNING})
+OPEN = frozenset(state for state in TaskState if not state.is_final)
 BUSY = "busy"
 """The status of an agent that takes no tasks, and does not say why."""
 COMPLETED = frozenset({"completed", "complete", "done", "success", "succeeded"})
 FAILED = frozenset({"failed", "error", "rejected"})
-PAGE = 500
 
 
 class TaskStatus(TypedDict):
@@ -407,12 +408,7 @@ def _log_end(task: TaskRow, message: AgentMessage, settlement: TaskSettlement) -
 
 
 async def _list(office: Office, which: TaskFilter) -> list[TaskRow]:
-    found: list[TaskRow] = []
-    offset = 0
-    while page := await office.store.tasks.list_tasks(which, PAGE, offset):
-        found += page
-        offset += PAGE  # rows that cannot be read are left out of a page, and count
-    return found
+    return [row async for row in read_rows(partial(office.store.tasks.list_tasks, which))]
 
 
 def _status(row: TaskRow) -> TaskStatus:
@@ -432,21 +428,11 @@ def _status(row: TaskRow) -> TaskStatus:
     }
 
 
-class _Result:
-    """A result with its checksum, as `bodies` opens it."""
-
-    metadata = None
-
-    def __init__(self, content: str, checksum: int) -> None:
-        self.content = content
-        self.checksum = checksum
-
-
 def _result(row: TaskRow) -> Any:
     if row.result is None or row.result_checksum is None:
         return None
     try:
-        return open_body(_Result(row.result, row.result_checksum), f"the result of the task {row.task_id}").content
+        return open_body(Sealed(row.result, row.result_checksum), f"the result of the task {row.task_id}").content
     except StorageCorruptError as error:
         logger.warning("%s", error)
         return None

@@ -44,7 +44,7 @@ from ..payloads import MISSING
 from ..storage.batches import pages
 from ..storage.ports import EndedTask, NewSchedule, NewTask, TaskFilter, TaskRow, TaskStatistics
 from ..storage.task_texts import dump_task
-from .message_protocol import MessagePriority
+from .message_protocol import MessagePriority, parse_priority
 from .new_tasks import make_rule, make_task
 from .records import Schedule, Sealed, Task, TaskOutcome, WorkerInfo, schedule_of, task_of, worker_of
 
@@ -219,7 +219,10 @@ class Tasks(Door):
                             await rung.wait()
                     except builtins.TimeoutError:
                         left = f"{len(tasks) - count} of {len(tasks)}"
-                        raise TimeoutError(f"{left} tasks have not ended. They go on.") from None
+                        raise TimeoutError(
+                            f"{left} tasks have not ended. They go on. Allow more time, or wait for each with "
+                            "`sdk.tasks.result`."
+                        ) from None
                 number = ended.popleft()
                 outcome: dict[str, Any] = {}
                 try:
@@ -431,8 +434,7 @@ class Tasks(Door):
                 check_external_id(value, field)
         wanted = None
         if states is not None:
-            reason = f"is none of {', '.join(map(repr, map(str, TaskState)))}."
-            wanted = frozenset(parse_choice(TaskState, state, "states", reason) for state in _several(states, "states"))
+            wanted = frozenset(parse_choice(TaskState, state, "states") for state in _several(states, "states"))
         which = TaskFilter(wanted, task_type, worker_id, supervisor)
         return [task_of(row) for row in await self.engine.workplace.store.tasks.list_tasks(which, limit, offset)]
 
@@ -537,13 +539,15 @@ class Tasks(Door):
             await sdk.tasks.reprioritise(task_id, "critical")
         """
         id = check_external_id(task_id, "task_id")
-        reason = f"is none of {', '.join(map(repr, map(str, MessagePriority)))}."
-        urgency = parse_choice(MessagePriority, priority, "priority", reason)
+        urgency = parse_priority(priority, "priority")
         return (await self.engine.workplace.store.tasks.reprioritise([id], urgency.rank))[0]
 
 
 def _goes_on(row: TaskRow) -> TimeoutError:
-    return TimeoutError(f"Task {row.task_id!r} has not ended: it is {row.state}. It goes on.")
+    return TimeoutError(
+        f"Task {row.task_id!r} has not ended: it is {row.state}. It goes on. Wait longer, or see with "
+        "`sdk.tasks.workers` whether somebody can do it."
+    )
 
 
 def _several(given: Any, field: str) -> builtins.list[Any]:

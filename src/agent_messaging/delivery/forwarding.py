@@ -46,7 +46,7 @@ from ..storage.ports import (
 )
 from .commits import Commits
 from .current import Run, current_run
-from .names import AgentName, Names
+from .names import AgentName, Names, external_or_id
 from .serving import Serving
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Forwarding:
         names = await self.names.find_by_id({id for hop in hops for id in (hop.from_id, hop.to_id)})
 
         def name(id: str) -> str:
-            return names[id].external_id if id in names else id
+            return external_or_id(names, id)
 
         ways: dict[str, list[Step]] = {}
         for id, group in groupby(hops, attrgetter("message_id")):
@@ -195,7 +195,7 @@ class Forwarding:
                 )
             case MutualWait(path):
                 names = await self.names.find_by_id(path)
-                return MutualWaitError(path=tuple(names[id].external_id if id in names else id for id in path))
+                return MutualWaitError(path=tuple(external_or_id(names, id) for id in path))
             case Unexpected():
                 return NoHandlerRegisteredError(
                     agents=(to.external_id,), kind="conversation", store=self.names.location
@@ -209,7 +209,7 @@ class Forwarding:
         has = holder.external_id
         if refusal.holder_id is not None and refusal.holder_id != holder.id:
             found = await self.names.find_by_id([refusal.holder_id])
-            has = found[refusal.holder_id].external_id if refusal.holder_id in found else refusal.holder_id
+            has = external_or_id(found, refusal.holder_id)
         match refusal.why:
             case Obstacle.NOT_ASKED:
                 return SessionStateError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import TypeVar
 
 from ..exceptions import AgentNotFoundError, DatabaseError, OrganizationNotFoundError, OutcomeUnknownError
@@ -32,6 +32,16 @@ class AgentName:
     organization_id: str
     organization: str
     """The organization's external id."""
+
+
+def external_or_none(names: Mapping[str, AgentName], id: str | None) -> str | None:
+    """The external id of an agent that was looked up; None where it is gone, or there is none."""
+    return names[id].external_id if id is not None and id in names else None
+
+
+def external_or_id(names: Mapping[str, AgentName], id: str) -> str:
+    """The external id of an agent that was looked up; one that is gone keeps its id."""
+    return names[id].external_id if id in names else id
 
 
 class Names:

@@ -215,9 +215,9 @@ def task_handler_maker(
     make = partial(
         TaskHandler,
         worker_id=worker_id,
-        capabilities=check_capabilities(capabilities, "capabilities"),
+        capabilities=tuple(sorted(check_capabilities(capabilities, "capabilities"))),
         capacity=max_concurrent_tasks,
-        types=None if types is None else check_capabilities(types, "types"),
+        types=None if types is None else tuple(sorted(check_capabilities(types, "types"))),
         timeout=check_timeout(timeout, "timeout", allow_none=True),
         retry_on=check_errors(retry_on, "retry_on"),
         give_up_on=check_errors(give_up_on, "give_up_on") or (),
@@ -234,15 +234,15 @@ def task_handler_maker(
     return make_of
 
 
-def check_capabilities(values: Iterable[str], field: str) -> tuple[str, ...]:
-    """Return names of capabilities in order, each once.
+def check_capabilities(values: Iterable[str], field: str) -> list[str]:
+    """Return names of capabilities, each once, in the order in which they are given.
 
     Raises:
-        InvalidArgumentError: It is no list of names.
+        InvalidArgumentError: It is no list of names; a text by itself would be taken for its letters.
     """
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise refuse(field, values, "must be a list of names, such as ['python', 'sql'].")
-    return tuple(sorted({check_external_id(value, field) for value in values}))
+    return list(dict.fromkeys(check_external_id(name, f"{field}[{place}]") for place, name in enumerate(values)))
 
 
 def check_errors(errors: Errors | None, field: str) -> tuple[type[BaseException], ...] | None:

@@ -9,22 +9,20 @@ from uuid import UUID
 
 from ..delivery.engine import Engine
 from ..delivery.events import OpenEvent, agents_of, event_data, kept_names, open_events
-from ..delivery.names import AgentName
+from ..delivery.names import external_or_none
 from ..models import MeetingEnd, MeetingStatusResponse, ParticipantStatus, Record, Transcript, TurnEnd
 from ..storage.assembly.terms import Purpose
 from ..storage.ports import EventRow, MeetingRow, MessageRow, SeatRow, TurnRow
 from .directory import find_agent
 from .listing import read_all
 
-__all__ = ["find_agent"]
-
 
 async def describe(engine: Engine, row: MeetingRow) -> Record:
     """Describe a meeting as it stands, without its participants."""
     turn = row.speaking_turn
     names = await engine.names.find_by_id({row.host_id, *([turn.agent_id] if turn else ())})
-    host = _external(names, row.host_id)
-    speaker = None if turn is None else _external(names, turn.agent_id)
+    host = external_or_none(names, row.host_id)
+    speaker = None if turn is None else external_or_none(names, turn.agent_id)
     return Record(
         meeting_id=UUID(row.meeting_id),
         status=row.status,
@@ -55,10 +53,10 @@ async def describe_with_seats(engine: Engine, row: MeetingRow) -> MeetingStatusR
     """Describe a meeting as it stands."""
     seats = await engine.store.meetings.list_seats(row.meeting_id)
     names = await engine.names.find_by_id({seat.agent_id for seat in seats})
-    seated = [_external(names, seat.agent_id) for seat in seats if seat.status is not ParticipantStatus.LEFT]
+    seated = [external_or_none(names, seat.agent_id) for seat in seats if seat.status is not ParticipantStatus.LEFT]
     details = [
         Record(
-            agent_id=_external(names, seat.agent_id),
+            agent_id=external_or_none(names, seat.agent_id),
             join_order=seat.join_order,
             status=seat.status,
             joined_at=seat.joined_at,
@@ -107,7 +105,7 @@ async def get_details(engine: Engine, row: MeetingRow) -> Record:
         started_at=row.started_at,
         ended_at=row.ended_at,
         end_reason=row.end_reason,
-        participants=[_external(names, seat.agent_id) for seat in seated],
+        participants=[external_or_none(names, seat.agent_id) for seat in seated],
         participant_count=len(seated),
         attending_count=sum(seat.status is not ParticipantStatus.INVITED for seat in seated),
         message_count=await engine.store.meetings.count_messages(row.meeting_id),
@@ -120,7 +118,7 @@ async def list_participants(engine: Engine, row: MeetingRow, seats: Sequence[Sea
     return [
         Record(
             id=UUID(seat.seat_id),
-            agent_id=_external(names, seat.agent_id),
+            agent_id=external_or_none(names, seat.agent_id),
             agent_name=names[seat.agent_id].name if seat.agent_id in names else None,
             status=seat.status,
             join_order=seat.join_order,
@@ -159,7 +157,7 @@ async def analyse_participation(engine: Engine, row: MeetingRow, seats: Sequence
     by_participant: dict[str, Record] = {}
     for seat in seats:
         count = counts.get(seat.agent_id)
-        by_participant[_external(names, seat.agent_id) or seat.agent_id] = Record(
+        by_participant[external_or_none(names, seat.agent_id) or seat.agent_id] = Record(
             message_count=count.messages if count else 0,
             first_message_at=count.first_at if count else None,
             last_message_at=count.last_at if count else None,
@@ -330,7 +328,3 @@ def _duration(turn: TurnRow) -> float | None:
 
 def _span(start: datetime | None, end: datetime | None) -> float | None:
     return None if start is None or end is None else (end - start).total_seconds()
-
-
-def _external(names: dict[str, AgentName], id: str) -> str | None:
-    return names[id].external_id if id in names else None

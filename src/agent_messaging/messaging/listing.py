@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, TypeVar
 from uuid import UUID
 
-from ..arguments import check_flag, check_instant, check_page, parse_choice, parse_id, refuse
+from ..arguments import check_flag, check_instant, check_page, parse_choices, parse_id, refuse
 from ..bodies import open_or_mark
-from ..delivery.names import Names
+from ..delivery.names import Names, external_or_none
 from ..exceptions import InvalidArgumentError
 from ..models import DeliveryState, MessageType, Record
 from ..records import dataclass
 from ..search.metadata import MetadataFilter, make_filter
 from ..storage.ports import DeadRow, MessageRow, MessageStore, Narrowing
 
-E = TypeVar("E", bound=StrEnum)
 R = TypeVar("R")
 DAMAGED = "StorageCorruptError: The stored payload is damaged. Run `agent-messaging doctor --deep`."
 """The reason of a dead letter."""
@@ -71,25 +69,11 @@ def make_wanted(
     narrowing = Narrowing(
         date_from=check_instant(date_from, "date_from"),
         date_to=check_instant(date_to, "date_to"),
-        types=parse_words(MessageType, message_types, "message_types", "user_defined"),
-        states=parse_words(DeliveryState, states, "states", "queued"),
+        types=parse_choices(MessageType, message_types, "message_types"),
+        states=parse_choices(DeliveryState, states, "states"),
         needles=() if filter is None else filter.needles,
     )
     return Wanted(narrowing, filter)
-
-
-def parse_words(words: type[E], given: Iterable[E | str] | None, field: str, example: str) -> list[E] | None:
-    """The words of a list that a caller gave; None is any.
-
-    Raises:
-        InvalidArgumentError: It is no list, or one is none of these.
-    """
-    if given is None:
-        return None
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        raise refuse(field, given, f"must be a list, such as [{example!r}].")
-    reason = f"must be one of {', '.join(words)}."
-    return [parse_choice(words, one, field, reason) for one in given]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,15 +181,12 @@ async def to_records(names: Names, rows: Sequence[MessageRow]) -> list[Record]:
         {row.sender_id for row in rows} | {row.recipient_id for row in rows if row.recipient_id is not None}
     )
 
-    def external(id: str | None) -> str | None:
-        return agents[id].external_id if id in agents else None
-
     def describe(row: MessageRow) -> Record:
         body = open_or_mark(row, f"message {row.message_id}")
         return Record(
             message_id=row.message_id,
-            sender_id=external(row.sender_id),
-            recipient_id=external(row.recipient_id),
+            sender_id=external_or_none(agents, row.sender_id),
+            recipient_id=external_or_none(agents, row.recipient_id),
             content=body.content,
             read_at=row.read_at,
             created_at=row.created_at,

@@ -9,16 +9,16 @@ from datetime import datetime
 from typing import Any, TypeVar, overload
 from uuid import UUID
 
-from ..arguments import check_external_id, check_page, check_patience, parse_id, refuse
+from ..arguments import check_external_id, check_page, check_patience, parse_choices, parse_id, parse_ids
 from ..bodies import open_or_mark
 from ..delivery.forwarding import Step, holders_of
-from ..delivery.names import AgentName
+from ..delivery.names import AgentName, external_or_id
 from ..exceptions import InvalidArgumentError, MessageNotFoundError, TimeoutError
 from ..kinds import KIND_OF_WORD
 from ..models import DeadLetter, DeliveryState, Kind, Receipt, ReceiptEvent
 from ..storage.ports import DeadRow, ReceiptRow
 from .door import Door
-from .listing import PAGE, make_wanted, parse_words
+from .listing import PAGE, make_wanted
 from .missing import explain_missing
 
 MessageId = str | UUID
@@ -76,7 +76,7 @@ class Receipts(Door):
                 print(receipt.recipient_id, receipt.state)
         """
         single = isinstance(message_ids, str | UUID)
-        ids = _parse_ids(message_ids)
+        ids = parse_ids(message_ids, "message_ids")
         check_patience(timeout)
         try:
             rows = await self._look(ids) if timeout == 0 else await self._wait(ids, timeout)
@@ -112,7 +112,7 @@ class Receipts(Door):
         Example:
             taken_back = await sdk.receipts.withdraw(ids)
         """
-        ids = _parse_ids(message_ids)
+        ids = parse_ids(message_ids, "message_ids")
         engine = self.engine
 
         async def withdraw() -> list[str]:
@@ -174,7 +174,7 @@ class DeadLetters(Door):
                 print(letter.message_id, letter.reasons[-1])
         """
         check_page(limit, offset)
-        words = parse_words(Kind, kinds, "kinds", "one_way")
+        words = parse_choices(Kind, kinds, "kinds")
         wanted = make_wanted(date_from=date_from, date_to=date_to, metadata_filter=metadata_filter)
         first, last = wanted.narrowing.date_from, wanted.narrowing.date_to
 
@@ -226,7 +226,7 @@ class DeadLetters(Door):
                 value=None,
                 reason="and recipient_external_id are both missing; say what to redrive.",
             )
-        ids = _parse_ids(message_ids) if message_ids is not None else None
+        ids = None if message_ids is None else parse_ids(message_ids, "message_ids")
         engine = self.engine
 
         async def redrive(recipient_id: str | None) -> int:
@@ -243,18 +243,6 @@ class DeadLetters(Door):
             return await look(None)
         check_external_id(external_id, field="recipient_external_id")
         return await self.engine.names.look_up(external_id, lambda recipient: look(recipient.id), role="recipient")
-
-
-def _parse_ids(given: Any) -> list[str]:
-    if isinstance(given, str | UUID):
-        given = [given]
-    if not isinstance(given, Iterable):
-        raise refuse("message_ids", given, "is neither an id nor a list of ids.")
-    return [parse_id(id, field="message_ids") for id in given]
-
-
-def _external(names: dict[str, AgentName], id: str) -> str:
-    return names[id].external_id if id in names else id
 
 
 def _receipt(
@@ -290,8 +278,8 @@ def _receipt(
         tell(row.settled_at, row.state.value, row.attempt or None, row.owner)
     return Receipt(
         message_id=row.message_id,
-        sender_id=_external(names, row.sender_id),
-        recipient_id=_external(names, row.recipient_id),
+        sender_id=external_or_id(names, row.sender_id),
+        recipient_id=external_or_id(names, row.recipient_id),
         kind=row.kind,
         state=row.state,
         attempt=row.attempt,
@@ -321,8 +309,8 @@ def _dead_letter(row: DeadRow, names: dict[str, AgentName]) -> DeadLetter:
     body = open_or_mark(row, f"message {row.message_id}")  # damage may be why it is one, and must not hide the others
     return DeadLetter(
         message_id=row.message_id,
-        sender_id=_external(names, row.sender_id),
-        recipient_id=_external(names, row.recipient_id),
+        sender_id=external_or_id(names, row.sender_id),
+        recipient_id=external_or_id(names, row.recipient_id),
         kind=row.kind,
         content=body.content,
         metadata=body.metadata,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
-from ..arguments import check_flag, check_timeout, parse_choice, refuse
+from ..arguments import check_flag, check_timeout, parse_choices
 from ..delivery.retention import LEAST_AGE, release_space, walk
 from ..models import Keeping, Prunable, PrunedKind, PruneReport
 from ..storage.ports import CoordinationStore, Counted, Pruning, Store
@@ -14,10 +14,10 @@ from .door import Door
 
 USUAL = tuple(kind for kind in Prunable if kind is not Prunable.DEAD_LETTERS)
 """The kinds that are pruned where none are named. Dead letters are work that somebody has still to look at."""
-
-
+SHARE = 0.5
+"""Of its time that a prune works, and leaves the store to the traffic for the rest."""
 _WORK = {Prunable.TASKS, Prunable.QUEUE_MESSAGES, Prunable.DEAD_LETTERS}
-"""The kinds that are, also, where the tasks are kept."""
+"""The kinds that are pruned where the tasks are kept, too."""
 
 
 class Retention(Door):
@@ -71,10 +71,6 @@ class Retention(Door):
         return await prune(engine.store, age, wanted, unread=unread, dry_run=dry_run, coordination=work)
 
 
-SHARE = 0.5
-"""Of its time that a prune works, and leaves the store to the traffic for the rest."""
-
-
 def check_age(older_than: float | timedelta) -> float:
     """The seconds.
 
@@ -91,13 +87,8 @@ def check_kinds(kinds: Iterable[Prunable | str] | None) -> Sequence[Prunable]:
     Raises:
         InvalidArgumentError: One is no kind.
     """
-    if kinds is None:
-        return USUAL
-    if isinstance(kinds, str) or not isinstance(kinds, Iterable):
-        raise refuse("kinds", kinds, "must be a list of kinds, such as ['messages'].")
-    reason = f"is none of the kinds that are pruned: {', '.join(repr(str(kind)) for kind in Prunable)}."
-    found = {parse_choice(Prunable, kind, "kinds", reason) for kind in kinds}
-    return [kind for kind in Prunable if kind in found]
+    found = parse_choices(Prunable, kinds, "kinds")
+    return USUAL if found is None else [kind for kind in Prunable if kind in found]
 
 
 async def prune(

@@ -14,7 +14,7 @@ from ..arguments import (
     check_page,
     check_pair,
     check_thread,
-    parse_choice,
+    parse_choices,
     parse_id,
     refuse,
 )
@@ -298,13 +298,8 @@ def _make_scope(
 
 
 def _check_kinds(kinds: Iterable[Kind | str] | None) -> Sequence[Kind]:
-    if kinds is None:
-        return SEARCHED
-    reason = f"is none of those that are searched: {', '.join(repr(str(kind)) for kind in SEARCHED)}."
-    if isinstance(kinds, str) or not isinstance(kinds, Iterable):
-        raise refuse("kinds", kinds, "must be a list of kinds, such as ['one_way'].")
-    found = [parse_choice(Kind, kind, "kinds", reason) for kind in kinds]
-    for kind in found:
+    found = parse_choices(Kind, kinds, "kinds")
+    for kind in found or ():
         if kind not in SEARCHED:
-            raise refuse("kinds", str(kind), reason)
-    return found
+            raise refuse("kinds", str(kind), f"is not searched. Pass some of {', '.join(SEARCHED)}.")
+    return SEARCHED if found is None else found

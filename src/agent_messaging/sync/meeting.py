@@ -137,12 +137,12 @@ class MeetingManager(Blocking[AsyncMeetingManager[T]], Generic[T]):
     ) -> UUID:
         """Create a meeting and invite its participants.
 
-        The organizer is its host: participant 0, who attends from the start. The others join in the order given; each
-        gets an invitation: a mapping of meeting_id, host, participants, turn_duration, and max_turns and max_duration
-        where they are given, to the handler that
-        `sdk.register_handler` registered for it, and to notification handlers (`context.is_meeting_message`). With
-        `Invitation` in its annotation a handler gets that object; one whose annotation does not fit is passed over,
-        with a warning in the log. An invitation is durable, as any message.
+        The organizer is its host: participant 0, who attends from the start. The others join in the order given. Each
+        gets an invitation, which is durable, as any message: a mapping of meeting_id, host, participants and
+        turn_duration, and of max_turns and max_duration where they are given. It goes to the handler that
+        `sdk.register_handler` registered for the agent, and to notification handlers (`context.is_meeting_message`).
+        With `Invitation` in its annotation a handler gets that object. One whose annotation does not fit is passed
+        over, with a warning in the log.
 
         Args:
             organizer_external_id: The host.

@@ -95,6 +95,7 @@ def make_context(
         handler_context: None follows from the others: an ask is of a conversation, a turn of a meeting, and any other
             message is one-way.
         message_id: None makes a new one.
+        metadata, attempt, organization_id, session_id, meeting_id, thread, topic: As of `MessageContext`.
 
     Example:
         context = make_context("alice", "bob", requires_reply=True)

@@ -139,7 +139,9 @@ class MessagingKit:
         finally:
             self._let_go()
         if not failed and (missed := self.faults.list_missed()):
-            raise AssertionError(f"planted, and never happened: {', '.join(missed)}")
+            raise AssertionError(
+                f"planted, and never happened: {', '.join(missed)}. Plant it before the call that it is for."
+            )
 
     async def register(self, *external_ids: str, organization: str = ORGANIZATION) -> None:
         """Register those of the agents that are not there, and their organization. They have no handlers by that."""
@@ -199,7 +201,9 @@ class MessagingKit:
                     await asyncio.sleep(LOOK_AGAIN)
         except TimeoutError:
             left = "; ".join(_find_work(engine)) or "an event handler is at work"
-            raise AssertionError(f"not drained within {timeout:g} s: {left}") from None
+            raise AssertionError(
+                f"not drained within {timeout:g} s: {left}. Let it end, or give drain(timeout=…) more."
+            ) from None
 
     async def _is_at_work(self, engine: Engine) -> bool:
         await self.clock.settle()

@@ -11,6 +11,7 @@ from ...bodies import open_as, open_body
 from ...config import MessagingConfig
 from ...delivery.asks import AskOutcome
 from ...delivery.current import Run
+from ...delivery.names import external_or_id
 from ...exceptions import (
     AgentMessagingError,
     AgentNotFoundError,
@@ -250,7 +251,7 @@ class Ask:
             case MutualWait(path):
                 self.draft.is_entered = False
                 names = await self.engine.names.find_by_id(path)
-                raise MutualWaitError(path=tuple(names[id].external_id if id in names else id for id in path))
+                raise MutualWaitError(path=tuple(external_or_id(names, id) for id in path))
             case AskOutcome() as outcome:
                 return outcome
         raise AssertionError("an ask is stored, or refused")

@@ -16,7 +16,7 @@ from ...payloads import checksum, encode
 from ...storage.ports import MAIN, Answering, AskRow, Duplicate, EndedSession, NewEnding, NotWaiting
 from .calls import ConversationCalls
 from .drafts import Draft, make_draft, thread_of_run
-from .held import REFUSED, explain_end, get_open_ask
+from .held import NAME_AN_OPEN_ONE, REFUSED, explain_end, get_open_ask
 
 _ENDING = encode({"type": "conversation_ended", "reason": "explicit_end"}, limit_bytes=1_000)
 _SEND_INSTEAD = "Use send_no_wait for a message of its own."
@@ -170,7 +170,8 @@ class ConversationCorrespondence(ConversationCalls[T]):
             ask = await get_open_ask(engine, sender, draft.answered_id)
             if ask.asker_id != recipient.id:
                 raise SessionStateError(
-                    f"The ask {draft.answered_id} is not {draft.recipient!r}'s. Nothing was stored."
+                    f"The ask {draft.answered_id} is not {draft.recipient!r}'s. Nothing was stored.",
+                    remedy=NAME_AN_OPEN_ONE,
                 )
             found = [ask]
         session = await engine.store.sessions.find_session(found[0].session_id)

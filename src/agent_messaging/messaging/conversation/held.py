@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 REFUSED = "refused: "
 """The beginning of the reason of an ask that was refused. A handler that failed has the class of its error there."""
+NAME_AN_OPEN_ONE = "Name an open one, by the id of its message: `list_open_asks` has them."
 
 
 async def get_open_ask(engine: Engine, agent: AgentName, ask_id: str) -> AskRow:
@@ -27,7 +28,7 @@ async def get_open_ask(engine: Engine, agent: AgentName, ask_id: str) -> AskRow:
     if not found:
         raise SessionStateError(
             f"No ask has the id {ask_id!r}: nobody waits for its answer. Nothing was stored.",
-            remedy="Name an open one, by the id of its message: `list_open_asks` has them.",
+            remedy=NAME_AN_OPEN_ONE,
         )
     if found[0].state is not AskState.OPEN or found[0].responder_id != agent.id:
         raise await explain_end(engine, agent, found[0])
@@ -39,6 +40,11 @@ async def explain_end(engine: Engine, agent: AgentName, ask: AskRow) -> SessionS
     if ask.responder_id != agent.id:
         holder = (await engine.names.find_by_id([ask.responder_id])).get(ask.responder_id)
         has = ask.responder_id if holder is None else holder.external_id
-        return SessionStateError(f"The ask {ask.ask_id} is with {has!r} and not with {agent.external_id!r}.")
+        return SessionStateError(
+            f"The ask {ask.ask_id} is with {has!r} and not with {agent.external_id!r}.", remedy=NAME_AN_OPEN_ONE
+        )
     end = ENDS.get(ask.state, "has ended")
-    return SessionStateError(f"The ask {ask.ask_id} {end}: nobody waits for its answer any more. Nothing was stored.")
+    return SessionStateError(
+        f"The ask {ask.ask_id} {end}: nobody waits for its answer any more. Nothing was stored.",
+        remedy=NAME_AN_OPEN_ONE,
+    )

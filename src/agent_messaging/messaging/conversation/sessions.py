@@ -11,7 +11,7 @@ from uuid import UUID
 from ...arguments import check_external_id, check_flag, check_instant, check_page, check_thread, parse_choice, parse_id
 from ...bodies import open_or_mark
 from ...delivery.forwarding import holders_of
-from ...delivery.names import AgentName
+from ...delivery.names import AgentName, external_or_none
 from ...exceptions import SessionNotFoundError
 from ...models import DeliveryState, MessageType, Record, Session, SessionStatus, T
 from ...storage.ports import MessageRow, SessionRow, WaitingQuestion
@@ -124,7 +124,7 @@ class ConversationSessions(ConversationCalls[T]):
                 other_agent_name=other.name if other else None,
                 status=_status(row),
                 created_at=row.created_at,
-                locked_by=_external(names, row.waiting_id),
+                locked_by=external_or_none(names, row.waiting_id),
                 thread=row.thread or None,
                 ended_at=row.ended_at,
             )
@@ -165,7 +165,7 @@ class ConversationSessions(ConversationCalls[T]):
             body = open_or_mark(one.message, f"message {one.message.message_id}")
             return Record(
                 message_id=one.message.message_id,
-                sender_id=_external(names, one.message.sender_id),
+                sender_id=external_or_none(names, one.message.sender_id),
                 content=body.content,
                 metadata=body.metadata,
                 is_damaged=body.is_damaged,
@@ -258,7 +258,7 @@ class ConversationSessions(ConversationCalls[T]):
                 message_id=message.message_id,
                 sender_id=sender.external_id if sender else None,
                 sender_name=sender.name if sender else None,
-                recipient_id=_external(names, message.recipient_id),
+                recipient_id=external_or_none(names, message.recipient_id),
                 message_type=message.message_type,
                 content=body.content,
                 metadata=body.metadata,
@@ -386,7 +386,7 @@ class ConversationSessions(ConversationCalls[T]):
             status=_status(row),
             session_type=row.session_type,
             is_locked=row.waiting_id is not None,
-            locked_by=_external(names, row.waiting_id),
+            locked_by=external_or_none(names, row.waiting_id),
             message_count=counts.messages,
             read_count=counts.read,
             unread_count=counts.messages - counts.read,
@@ -455,7 +455,3 @@ def _status(row: SessionRow) -> SessionStatus:
 
 def _agents(rows: Iterable[SessionRow]) -> set[str]:
     return {id for row in rows for id in (row.agent_a_id, row.agent_b_id)}
-
-
-def _external(names: dict[str, AgentName], id: str | None) -> str | None:
-    return names[id].external_id if id is not None and id in names else None

@@ -34,7 +34,7 @@ def one_of(field: str, given: Any, **aliases: Any) -> Any:
     if not used:
         if field == "participant_external_ids":
             return []
-        raise InvalidArgumentError(f"{field} is missing.", field=field)
+        raise InvalidArgumentError(f"{field} is missing. Pass the external id of an agent.", field=field)
     return next(iter(used.values()))
 
 
@@ -74,12 +74,6 @@ def check_bounds(max_turns: int | None, max_duration: float | None, end_when: Co
     if end_when is not None:
         check_function(end_when, field="end_when", takes=SELECTOR)
     return Bounds(max_turns, None if max_duration is None else float(max_duration), None if end_when is None else True)
-
-
-def check_wait(timeout: float | None) -> None:
-    """Refuse a wrong time to wait, before anything is done. 0 only looks; None is left to the settings."""
-    if timeout is not None and (type(timeout) not in (int, float) or timeout != 0):
-        check_timeout(timeout)
 
 
 def check_turn(turn: int | Turn | None) -> int | None:

@@ -51,7 +51,7 @@ class MeetingCalls(Door, Generic[T]):
         if outcome is None:
             raise await self._missing(meeting_id)
         if isinstance(outcome, KeyConflict):
-            raise IdempotencyConflictError
+            raise IdempotencyConflictError(idempotency_key=(speech.idempotency_key if speech else None) or "")
         if isinstance(outcome, Acted | Duplicate):
             return outcome
         if outcome.why is Why.NOTHING:

@@ -9,7 +9,15 @@ from dataclasses import replace
 from typing import Any, Literal, overload
 from uuid import UUID
 
-from ...arguments import MISSING_MESSAGE, check_external_id, check_flag, check_timeout, parse_id, refuse
+from ...arguments import (
+    MISSING_MESSAGE,
+    check_external_id,
+    check_flag,
+    check_patience,
+    check_timeout,
+    parse_id,
+    refuse,
+)
 from ...delivery.meetings import Condition, Selector
 from ...delivery.names import AgentName
 from ...exceptions import AgentMessagingError, AgentNotFoundError, MeetingTimeoutError
@@ -27,7 +35,6 @@ from .arguments import (
     check_duration,
     check_participants,
     check_selection,
-    check_wait,
     one_of,
 )
 from .refusals import by_name
@@ -55,12 +62,12 @@ class MeetingPreparation(MeetingTurns[T]):
     ) -> UUID:
         """Create a meeting and invite its participants.
 
-        The organizer is its host: participant 0, who attends from the start. The others join in the order given; each
-        gets an invitation: a mapping of meeting_id, host, participants, turn_duration, and max_turns and max_duration
-        where they are given, to the handler that
-        `sdk.register_handler` registered for it, and to notification handlers (`context.is_meeting_message`). With
-        `Invitation` in its annotation a handler gets that object; one whose annotation does not fit is passed over,
-        with a warning in the log. An invitation is durable, as any message.
+        The organizer is its host: participant 0, who attends from the start. The others join in the order given. Each
+        gets an invitation, which is durable, as any message: a mapping of meeting_id, host, participants and
+        turn_duration, and of max_turns and max_duration where they are given. It goes to the handler that
+        `sdk.register_handler` registered for the agent, and to notification handlers (`context.is_meeting_message`).
+        With `Invitation` in its annotation a handler gets that object. One whose annotation does not fit is passed
+        over, with a warning in the log.
 
         Args:
             organizer_external_id: The host.
@@ -267,7 +274,7 @@ class MeetingPreparation(MeetingTurns[T]):
         Example:
             turn = await sdk.meeting.attend_meeting("bob", meeting_id, wait_for_turn=True)
         """
-        check_wait(timeout)
+        check_patience(timeout)
         id, agent = await self._agent_in(agent_external_id, meeting_id)
         await self._act(id, Attend(agent.id), agent, before_start=True)
         if wait_for_turn or timeout is not None:

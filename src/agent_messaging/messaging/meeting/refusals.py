@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from ...delivery.names import AgentName, Names
+from ...delivery.names import AgentName, Names, external_or_id
 from ...exceptions import (
     AgentMessagingError,
     AgentNotInMeetingError,
@@ -141,4 +141,4 @@ async def check_names(names: Names, *agents: AgentName | None) -> None:
 async def external_ids(names: Names, ids: Sequence[str]) -> list[str]:
     """Return the agents' external ids; an agent that is gone keeps its id."""
     found = await names.find_by_id(ids)
-    return [found[id].external_id if id in found else id for id in ids]
+    return [external_or_id(found, id) for id in ids]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Literal, overload
 from uuid import UUID
 
-from ...arguments import MISSING_MESSAGE, check_external_id, check_given, parse_choice, parse_id
+from ...arguments import MISSING_MESSAGE, check_external_id, check_given, check_patience, parse_choice, parse_id
 from ...delivery.meetings import holds_turn
 from ...delivery.names import AgentName
 from ...exceptions import (
@@ -35,9 +35,9 @@ from ...storage.assembly.terms import (
     Why,
 )
 from ...storage.ports import Duplicate
-from .. import analytics
+from ..directory import find_agent
 from ..posting import check_options
-from .arguments import MeetingId, check_turn, check_wait, one_of
+from .arguments import MeetingId, check_turn, one_of
 from .calls import MeetingCalls
 from .refusals import by_name, check_names, explain, not_in_meeting, wrong_status
 
@@ -70,7 +70,7 @@ class MeetingTurns(MeetingCalls[T]):
             while turn := await sdk.meeting.wait_for_turn("bob", meeting_id):
                 await sdk.meeting.speak("bob", meeting_id, {"text": "Yes"}, turn=turn)
         """
-        check_wait(timeout)
+        check_patience(timeout)
         if timeout is None:
             timeout = self.settings.default_meeting_timeout
         id, agent = await self._agent_in(agent_external_id, meeting_id)
@@ -217,7 +217,7 @@ class MeetingTurns(MeetingCalls[T]):
             raise InvalidArgumentError("meeting_id is missing. Pass the id of create_meeting.", field="meeting_id")
         check_given(message)
         check_options(None, idempotency_key)
-        check_wait(timeout)
+        check_patience(timeout)
         number = check_turn(turn)
         speech = self._speech(message, metadata)
         if idempotency_key is not None:
@@ -367,13 +367,13 @@ class MeetingTurns(MeetingCalls[T]):
             await sdk.meeting.update_participant_status(meeting_id, "bob", ParticipantStatus.ATTENDING)
         """
         id = parse_id(meeting_id, field="meeting_id")
-        wanted = parse_choice(ParticipantStatus, status, "status", "is not a status of participants.")
+        wanted = parse_choice(ParticipantStatus, status, "status")
         acts: dict[ParticipantStatus, Callable[[str], Act]] = {
             ParticipantStatus.ATTENDING: Attend,
             ParticipantStatus.INVITED: Absent,
             ParticipantStatus.LEFT: Leave,
         }
-        agent = await analytics.find_agent(self.engine, agent_id)
+        agent = await find_agent(self.engine, agent_id)
         if wanted not in acts:
             return await self._move_turn(id, agent, wanted)
         await self._act(id, acts[wanted](agent.id), agent, before_start=wanted is not ParticipantStatus.LEFT)

@@ -20,6 +20,7 @@ from ...models import (
 )
 from ...storage.ports import MessageRow, SeatRow
 from .. import analytics
+from ..directory import find_agent
 from ..listing import check_part, find_place, list_wanted, make_wanted
 from .arguments import MeetingId
 from .calls import MeetingCalls
@@ -106,11 +107,11 @@ class MeetingViews(MeetingCalls[T]):
         agent = (
             None
             if agent_external_id is None
-            else await analytics.find_agent(self.engine, agent_external_id, field="agent_external_id")
+            else await find_agent(self.engine, agent_external_id, field="agent_external_id")
         )
         statuses = None
         if status is not None:
-            statuses = [parse_choice(MeetingStatus, status, "status", "must be created, ready, active or ended.")]
+            statuses = [parse_choice(MeetingStatus, status, "status")]
         rows = await self.engine.store.meetings.list_meetings(
             None if agent is None else agent.id,
             statuses=statuses,
