@@ -215,7 +215,9 @@ class Lifesign:
             self.give_up(thread)
             await self.aclose()
             if isinstance(error, TimeoutError):
-                raise StorageUnavailableError(f"{self._name_server} did not answer in time.") from None
+                raise StorageUnavailableError(
+                    f"{self._name_server} did not answer in time. Check the network and its load, then try again."
+                ) from None
             raise
 
     def give_up(self, thread: LifeThread) -> None:

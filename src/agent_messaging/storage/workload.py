@@ -36,8 +36,15 @@ ABOVE_ALL = 2**63 - 1
 """The place above all tasks, from which the newest ones are listed."""
 _STEP = 5_000
 """Tasks that a statement looks at for a page."""
-_DIED = "process died"
-_STOPPED = "the process stopped"
+WHY = {
+    "lost": "process died",
+    "lease": "its lease was over",
+    "overdue": "it took too long, or its worker is gone",
+    "expired": "its deadline passed",
+    "stopped": "the process stopped",
+    "left": "the worker left",
+}
+"""Why something returned, or has failed, of which nobody says it. The script of Redis has the same table."""
 
 
 class End(StrEnum):
@@ -164,7 +171,7 @@ def _blame(held: Iterable[H]) -> Iterator[tuple[H, Change]]:
     found = list(held)
     convicted = {one.owner for one in found if one.suspect}
     for one in found:
-        change = _lost(one, LOST, _DIED)
+        change = _lost(one, LOST, WHY["lost"])
         change.suspect = one.suspect or one.owner not in convicted
         if not change.suspect:
             change.end, change.attempt = End.AGAIN, attempts_after(Settling.RETURNED, one.attempt)
@@ -208,14 +215,14 @@ def settle_messages(
     return moved, changes
 
 
-def lose_messages(held: Iterable[Held], how: str, reason: str) -> list[Change]:
-    """The changes of messages whose claims nobody settled."""
-    return [_lost(one, how, reason) for one in held]
+def lose_messages(held: Iterable[Held]) -> list[Change]:
+    """The changes of messages whose leases are over."""
+    return [_lost(one, OVERDUE, WHY["lease"]) for one in held]
 
 
 def release_messages(held: Iterable[Held], *, counted: bool) -> list[Change]:
     """The changes of messages whose process died, or stopped, which is no attempt and nobody's fault."""
-    return [change for _, change in _blame(held)] if counted else [_returned(one, _STOPPED) for one in held]
+    return [change for _, change in _blame(held)] if counted else [_returned(one, WHY["stopped"]) for one in held]
 
 
 def renew_messages(claims: Sequence[QueueClaim], found: Mapping[tuple[str, str], Held]) -> tuple[list[bool], list[int]]:
@@ -351,18 +358,18 @@ def settle_tasks(settlements: Sequence[TaskSettlement], held: Iterable[HeldTask]
     return ended
 
 
-def lose_tasks(held: Iterable[HeldTask], how: str, reason: str) -> Ended:
-    """What becomes of tasks whose bookings and runs nobody settled; their processes are told, if they live."""
+def lose_tasks(held: Iterable[HeldTask]) -> Ended:
+    """What becomes of tasks whose bookings and runs are overdue; their processes are told, if they live."""
     ended = Ended()
     for task in held:
-        ended._add(task, _lost(task, how, reason))
+        ended._add(task, _lost(task, OVERDUE, WHY["overdue"]))
         if task.owner is not None:
             ended.processes.add(task.owner)
     return ended
 
 
-def return_tasks(held: Iterable[HeldTask], reason: str) -> Ended:
-    """What becomes of tasks that go back, uncounted."""
+def return_tasks(held: Iterable[HeldTask], reason: str = WHY["left"]) -> Ended:
+    """What becomes of tasks that go back, uncounted; where nothing else is said, because their worker left."""
     ended = Ended()
     for task in held:
         ended._add(task, _returned(task, reason))
@@ -372,15 +379,24 @@ def return_tasks(held: Iterable[HeldTask], reason: str) -> Ended:
 def release_tasks(held: Iterable[HeldTask], *, counted: bool) -> Ended:
     """What becomes of tasks whose process died, or stopped, which is no attempt and nobody's fault."""
     if not counted:
-        return return_tasks(held, _STOPPED)
+        return return_tasks(held, WHY["stopped"])
     ended = Ended()
     for task, change in _blame(held):
         ended._add(task, change)
     return ended
 
 
-def close_tasks(held: Iterable[HeldTask], end: End, reason: str) -> Ended:
-    """End the tasks that are open, from outside; the process of a run is told."""
+def cancel_tasks(held: Iterable[HeldTask], reason: str) -> Ended:
+    """Cancel the tasks that are open; the process of a run is told."""
+    return _close(held, End.CANCELLED, reason)
+
+
+def expire_tasks(held: Iterable[HeldTask]) -> Ended:
+    """What becomes of open tasks whose deadline has passed; the process of a run is told."""
+    return _close(held, End.EXPIRED, WHY["expired"])
+
+
+def _close(held: Iterable[HeldTask], end: End, reason: str) -> Ended:
     ended = Ended()
     for task in held:
         if not task.state.is_final:

@@ -143,7 +143,7 @@ class Appender:
                 batch.admission.fill(self._gauge)
                 return batch.admission.outcomes
         raise StorageBusyError(
-            "Other processes changed agents or used the same keys again and again; nothing was stored."
+            "Other processes changed agents or used the same keys again and again; nothing was stored. Try again."
         )
 
     async def find_repeat(self, key: Key, fingerprint: str) -> AppendOutcome | None:

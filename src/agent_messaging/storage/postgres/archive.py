@@ -24,7 +24,7 @@ _LONG = 6 * 3600.0
 
 
 class PostgresArchive:
-    """See ports.ArchiveStore."""
+    """See `ports.ArchiveStore`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -121,7 +121,7 @@ class PostgresArchive:
 
 
 class _Snapshot:
-    """See ports.Snapshot. Its connection holds a transaction that sees what was committed before it began."""
+    """See `ports.Snapshot`. Its connection holds a transaction that sees what was committed before it began."""
 
     def __init__(
         self, connection: Connection, organization_id: str | None, shift: int, now: datetime, timeout: float

@@ -104,10 +104,10 @@ async def release(
     return len(held)
 
 
-async def give_back(connection: Connection, worker_ids: Collection[str], reason: str, now: datetime | None) -> None:
-    """Return what these workers have, uncounted. They are locked."""
+async def give_back(connection: Connection, worker_ids: Collection[str], now: datetime | None) -> None:
+    """Return what these workers have, who left, uncounted. They are locked."""
     held = await find_held(connection, "tasks_find_of_workers", list(worker_ids))
-    await write(connection, workload.return_tasks(held, reason), now)
+    await write(connection, workload.return_tasks(held), now)
 
 
 async def count(connection: Connection, worker_ids: Collection[str], now: datetime | None) -> None:

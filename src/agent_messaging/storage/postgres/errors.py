@@ -92,7 +92,9 @@ _SETTING = Rule(
     "PostgreSQL at {location} refuses a parameter of the URL ({detail}). A parameter that the SDK does not know is "
     "given to the server as one of its settings. Correct it or leave it out.",
 )
-_DEFINITE = Rule(DatabaseError, "PostgreSQL refused the statement ({detail}); nothing was stored.")
+_DEFINITE = Rule(
+    DatabaseError, "PostgreSQL at {location} refused the statement ({detail}); nothing was stored. Report this."
+)
 
 # By SQLSTATE, or its class (the first two characters) where the whole class is treated alike.
 _RULES = {
@@ -119,7 +121,11 @@ _RULES = {
         StorageFullError,
         "The disk of PostgreSQL at {location} is full; nothing was stored. Make room and try again.",
     ),
-    "53": Rule(StorageBusyError, "PostgreSQL at {location} is short of resources ({detail}); nothing was stored."),
+    "53": Rule(
+        StorageBusyError,
+        "PostgreSQL at {location} is short of resources ({detail}); nothing was stored. "
+        "Try again later; the server's log says what it lacks.",
+    ),
     "23503": _REMOVED,  # a foreign key: the same call finds at its next try what is left
     "40": _REPEAT,
     "55P03": _BUSY,

@@ -33,7 +33,7 @@ _LATELY = 60.0
 
 
 class PostgresQueue:
-    """See ports.QueueStore."""
+    """See `ports.QueueStore`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -90,9 +90,7 @@ class PostgresQueue:
 
         async def work(connection: Connection) -> tuple[int, int, int]:
             rows = await connection.fetch(_SQL["queue_find_overdue"], _AT_ONCE, now)
-            overdue = workload.lose_messages(
-                [workload.held_message(*row) for row in rows], workload.OVERDUE, "its lease was over"
-            )
+            overdue = workload.lose_messages([workload.held_message(*row) for row in rows])
             await _write(connection, overdue, now)
             expired = count_of(await connection.execute(_SQL["queue_expire"], _AT_ONCE, now))
             await connection.execute(_SQL["queue_fold_counts"])

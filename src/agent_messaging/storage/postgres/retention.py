@@ -24,7 +24,7 @@ _BEGIN: dict[str, Place] = {"messages": (0,), "dead_letters": (0, _NOBODY), "key
 
 
 class PostgresRetention:
-    """See ports.RetentionStore."""
+    """See `ports.RetentionStore`."""
 
     page_size = 500
     """Of old rows, which nobody waits for. A page is ten round trips, however many rows it has."""

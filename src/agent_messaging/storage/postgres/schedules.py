@@ -15,7 +15,7 @@ _SQL = Queries(__package__, "schedules")
 
 
 class PostgresSchedules:
-    """See ports.ScheduleStore."""
+    """See `ports.ScheduleStore`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

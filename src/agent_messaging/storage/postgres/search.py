@@ -42,7 +42,7 @@ _FEW = 10_000
 
 
 class PostgresSearch:
-    """See ports.SearchStore."""
+    """See `ports.SearchStore`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -59,7 +59,7 @@ _log = logging.getLogger(__name__)
 
 
 class PostgresStore:
-    """See ports.Store.
+    """See `ports.Store`.
 
     Args:
         dsn: `postgresql://user:password@host:port/database`, with parameters (see `url`).

@@ -61,7 +61,7 @@ class _Submission:
 
 
 class PostgresTasks:
-    """See ports.TaskPool.
+    """See `ports.TaskPool`.
 
     Calls of `submit` that come while others are stored share the next commit.
     """
@@ -166,7 +166,7 @@ class PostgresTasks:
 
         async def work(connection: Connection) -> TaskNews:
             held = await lock_named(connection, ids)
-            ended = workload.close_tasks(held, workload.End.CANCELLED, reason)
+            ended = workload.cancel_tasks(held, reason)
             await write(connection, ended, now)
             return TaskNews(workload.each_once(ids, held), ended.processes)
 
@@ -258,11 +258,11 @@ class PostgresTasks:
 
         async def expire(connection: Connection) -> workload.Ended:
             late = await find_held(connection, "tasks_find_late", _AT_ONCE, now)
-            return await write(connection, workload.close_tasks(late, workload.End.EXPIRED, "its deadline passed"), now)
+            return await write(connection, workload.expire_tasks(late), now)
 
         async def go_on(connection: Connection) -> TasksAdvanced:
             held = await find_held(connection, "tasks_find_overdue", _AT_ONCE, now)
-            overdue = workload.lose_tasks(held, workload.OVERDUE, "it took too long, or its worker is gone")
+            overdue = workload.lose_tasks(held)
             await write(connection, overdue, now)
             due = count_of(await connection.execute(_SQL["tasks_due"], _AT_ONCE, now))
             await connection.execute(_SQL["tasks_fold_counts"])

@@ -19,7 +19,7 @@ _SQL = Queries(__package__, "topics")
 
 
 class PostgresTopics:
-    """See ports.TopicStore."""
+    """See `ports.TopicStore`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -15,7 +15,7 @@ _SQL = Queries(__package__, "workers")
 
 
 class PostgresWorkers:
-    """See ports.WorkerStore."""
+    """See `ports.WorkerStore`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -107,7 +107,7 @@ async def leave(connection: Connection, process_ids: Collection[str], worker_id:
 async def forget(connection: Connection, worker_ids: Collection[str], now: datetime | None) -> None:
     """Remove the workers; what they have returns to the queue."""
     if worker_ids:
-        await give_back(connection, worker_ids, "the worker left", now)
+        await give_back(connection, worker_ids, now)
         await connection.execute(_SQL["workers_remove"], list(worker_ids))
 
 
@@ -116,4 +116,4 @@ async def release(connection: Connection, process_ids: Collection[str], now: dat
     if left := await leave(connection, process_ids):
         await connection.execute(_SQL["workers_lock"], left)
         await connection.execute(_SQL["workers_offline"], left)
-        await give_back(connection, left, "the worker left", now)
+        await give_back(connection, left, now)

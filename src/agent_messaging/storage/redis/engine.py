@@ -158,7 +158,7 @@ class Engine:
             pool.make_connection()  # type: ignore[no-untyped-call]
         except (TypeError, ValueError) as error:
             raise ConfigurationError(
-                f"The URL {self.location} has a parameter that the client refuses: {error}."
+                f"The URL {self.location} has a parameter that the client refuses: {error}. Correct it or leave it out."
             ) from None
         return pool
 
@@ -354,7 +354,8 @@ class Engine:
         self._has_functions = numbers >= WITH_FUNCTIONS
         if numbers < OLDEST:
             raise ConfigurationError(
-                f"{self.location} is {self.version}; Redis {OLDEST[0]}.{OLDEST[1]} or newer, or Valkey, is needed."
+                f"{self.location} is {self.version}; Redis {OLDEST[0]}.{OLDEST[1]} or newer, or Valkey, "
+                "is needed. Upgrade the server."
             )
         if info.get("role") == "slave":
             raise StorageUnavailableError(f"{self.location} is a replica. Use the URL of the primary.")

@@ -50,15 +50,12 @@ class RedisPresence(Lifesign):
         self._is_told = False
 
     async def has_changed(self) -> bool:
-        """See `ports.Presence`."""
         return (await self.look())[1]
 
     async def find_dead(self) -> list[str]:
-        """See `ports.Presence`."""
         return (await self.look())[0]
 
     async def look(self) -> tuple[list[str], bool]:
-        """See `ports.Presence`."""
         asked_at = time.monotonic()
         over, deaf, is_refused = await self._engine.call("look", process=self.process_id)
         now = time.monotonic()

@@ -15,11 +15,9 @@ class RedisProcesses:
         self._engine = engine
 
     async def retire(self, process_id: str) -> None:
-        """See `ports.Farewells`."""
         await self._engine.call("bury", processes=[process_id], counted=False)
 
     async def release(self, process_ids: Collection[str], now: datetime | None = None) -> int:
-        """See `ports.Farewells`."""
         if not process_ids:
             return 0
         return int(await self._engine.call("bury", now=now, processes=sorted(set(process_ids)), counted=True))

@@ -55,7 +55,6 @@ class RedisQueueStore:
         self._settle = Together(engine, "settle", "settlements")
 
     async def put(self, messages: Sequence[NewQueueMessage], *, now: datetime | None = None) -> Put:
-        """See `ports.QueueStore`."""
         if not messages:
             return Put([])
         size = sum(one.size for one in messages)
@@ -72,7 +71,6 @@ class RedisQueueStore:
         types: Collection[str] | None = None,
         now: datetime | None = None,
     ) -> list[ClaimedQueueMessage]:
-        """See `ports.QueueStore`."""
         aside, claimed = await self._engine.call(
             "claim",
             now=now,
@@ -95,7 +93,6 @@ class RedisQueueStore:
         return self._engine.aside.all(partial(_read_claimed, agent_id), claimed, "a message of a queue")
 
     async def settle(self, settlements: Sequence[QueueSettlement], *, now: datetime | None = None) -> list[bool]:
-        """See `ports.QueueStore`."""
         if not settlements:
             return []
         answer = await self._settle(
@@ -115,39 +112,32 @@ class RedisQueueStore:
         return moved(answer.items)
 
     async def renew(self, claims: Sequence[QueueClaim], *, lease: float, now: datetime | None = None) -> list[bool]:
-        """See `ports.QueueStore`."""
         if not claims:
             return []
         given = [{"agent": one.agent_id, "id": one.message_id, "token": one.token} for one in claims]
         return moved(await self._engine.call("renew", now=now, claims=given, lease=duration(lease)))
 
     async def release(self, owners: Collection[str], *, now: datetime | None = None) -> int:
-        """See `ports.QueueStore`."""
         return int(await self._engine.call("release", now=now, owners=sorted(owners)))
 
     async def advance(self, *, now: datetime | None = None) -> QueueAdvanced:
-        """See `ports.QueueStore`."""
         released, expired, due, next_in = await self._engine.call("advance_queue", now=now)
         return QueueAdvanced(released, expired, due, seconds(next_in))
 
     async def listen(self, process_id: str, agent_ids: Collection[str]) -> None:
-        """See `ports.QueueStore`."""
         await self._engine.call("listen", process=process_id, agents=sorted(set(agent_ids)))
 
     async def list_messages(
         self, agent_id: str | None, states: Collection[DeliveryState] | None, limit: int, offset: int
     ) -> list[QueueMessageRow]:
-        """See `ports.QueueStore`."""
         rows = await self._engine.read_page("list_messages", limit, offset, agent=agent_id, states=_words(states))
         return self._engine.aside.all(_read_row, rows, "a message of a queue")
 
     async def redrive(self, agent_id: str | None, message_ids: Collection[str] | None) -> int:
-        """See `ports.QueueStore`."""
         ids = None if message_ids is None else sorted(message_ids)
         return int(await self._engine.call("redrive", agent=agent_id, ids=ids))
 
     async def statistics(self, agent_id: str | None = None, *, now: datetime | None = None) -> QueueStatistics:
-        """See `ports.QueueStore`."""
         flat, lately, oldest = await self._engine.call("queue_statistics", now=now, agent=agent_id)
         counts = {text(name): number(count) for name, count in zip(flat[::2], flat[1::2], strict=True)}
         return QueueStatistics(
@@ -166,7 +156,6 @@ class RedisQueueStore:
         states: Collection[DeliveryState] | None = None,
         now: datetime | None = None,
     ) -> int:
-        """See `ports.QueueStore`."""
         final = [state for state in DeliveryState if state.is_final and (states is None or state in states)]
         words = [state.value for state in final]
         return int(
@@ -176,7 +165,6 @@ class RedisQueueStore:
     async def measure(
         self, older_than: float, *, states: Collection[DeliveryState] | None = None, now: datetime | None = None
     ) -> Stock:
-        """See `ports.QueueStore`."""
         final = [state for state in DeliveryState if state.is_final and (states is None or state in states)]
         words = [state.value for state in final]
         found = await self._engine.call("measure_queue", now=now, older_than=duration(older_than), states=words)

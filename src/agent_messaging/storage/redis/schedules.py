@@ -18,7 +18,6 @@ class RedisScheduleStore:
         self._engine = engine
 
     async def put(self, schedule: NewSchedule, *, now: datetime | None = None) -> bool:
-        """See `ports.ScheduleStore`."""
         given = {
             "name": schedule.name,
             "rule": schedule.rule,
@@ -30,16 +29,13 @@ class RedisScheduleStore:
         return bool(await self._engine.call("put_schedule", now=now, schedule=given))
 
     async def remove(self, name: str) -> bool:
-        """See `ports.ScheduleStore`."""
         return bool(await self._engine.call("remove_schedule", name=name))
 
     async def list_schedules(self, limit: int, offset: int) -> list[ScheduleRow]:
-        """See `ports.ScheduleStore`."""
         rows = await self._engine.call("list_schedules", limit=limit, offset=offset)
         return self._engine.aside.all(_read, rows, "a schedule")
 
     async def find_due(self, limit: int, *, now: datetime | None = None) -> DueSchedules:
-        """See `ports.ScheduleStore`."""
         due, stalled, today, following = await self._engine.call("find_due_schedules", now=now, limit=limit)
         return DueSchedules(
             self._engine.aside.all(_read, due, "a schedule"),
@@ -51,7 +47,6 @@ class RedisScheduleStore:
     async def fire(
         self, firings: Sequence[Firing], *, origin: str | None = None, now: datetime | None = None
     ) -> TaskNews:
-        """See `ports.ScheduleStore`."""
         if not firings:
             return TaskNews([])
         given = [

@@ -28,6 +28,7 @@ def build() -> str:
         f"local END_OF = {_table(ends)}",
         f"local LOST_END = {_table(lost)}",
         f"local ATTEMPTS_AFTER = {_table(counted)}",
+        f"local WHY = {_table(workload.WHY)}",
         f"local AVAILABLE = {_table(dict.fromkeys(sorted(AVAILABLE), True))}",
     ]
     folder = files(__package__) / "lua"

@@ -56,16 +56,13 @@ class RedisStore:
         await self.engine.open()
 
     async def find_dues(self, now: datetime | None = None) -> Dues:
-        """See `ports.CoordinationStore`."""
         return Dues(None, None, *map(seconds, await self.engine.call("find_dues", now=now)))
 
     async def describe(self) -> StoreFacts:
-        """See `ports.CoordinationStore`."""
         await self.engine.open()
         return StoreFacts("redis", self.location, self.engine.version, 0, self.engine.durability, self.warnings)
 
     async def aclose(self) -> None:
-        """See `ports.CoordinationStore`."""
         await self.presence.aclose()
         await self.engine.aclose()
 

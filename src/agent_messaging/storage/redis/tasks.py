@@ -51,7 +51,6 @@ class RedisTaskStore:
     async def assign(
         self, tasks: Sequence[NewTask], *, origin: str | None = None, now: datetime | None = None
     ) -> AssignNews:
-        """See `ports.TaskStore`."""
         if not tasks:
             return AssignNews([])
         answers, processes, listeners = await self._engine.call(
@@ -61,7 +60,6 @@ class RedisTaskStore:
         return AssignNews(outcomes, names(processes), names(listeners))
 
     async def assign_waiting(self, limit: int, *, now: datetime | None = None) -> AssignNews:
-        """See `ports.TaskStore`."""
         answers, processes, listeners = await self._engine.call("assign_waiting", now=now, limit=limit)
         outcomes: list[AssignOutcome] = [Assigned(text(one), text(by), number(token)) for one, by, token in answers]
         return AssignNews(outcomes, names(processes), names(listeners))
@@ -69,7 +67,6 @@ class RedisTaskStore:
     async def submit(
         self, tasks: Sequence[NewTask], *, origin: str | None = None, now: datetime | None = None
     ) -> TaskNews:
-        """See `ports.TaskPool`."""
         if not tasks:
             return TaskNews([])
         size = sum(task.size for task in tasks)
@@ -113,31 +110,26 @@ class RedisTaskStore:
         )
 
     async def list_claims(self, owner: str) -> list[TaskClaim]:
-        """See `ports.TaskPool`."""
         found = await self._engine.call("list_claims", owner=owner)
         return [TaskClaim(text(id), number(token)) for id, token in found]
 
     async def find_lost(self, claims: Collection[TaskClaim]) -> list[TaskClaim]:
-        """See `ports.TaskPool`."""
         given = [{"id": claim.task_id, "token": claim.token} for claim in claims]
         answers = moved(await self._engine.call("find_lost", claims=given))
         return [claim for claim, is_lost in zip(claims, answers, strict=True) if is_lost]
 
     async def find_waiting(self, worker_ids: Collection[str], *, now: datetime | None = None) -> list[str]:
-        """See `ports.TaskPool`."""
         ids = sorted(set(worker_ids))
         answers = moved(await self._engine.call("find_waiting", now=now, ids=ids))
         return [id for id, is_waiting in zip(ids, answers, strict=True) if is_waiting]
 
     async def settle(self, settlements: Sequence[TaskSettlement], *, now: datetime | None = None) -> TaskNews:
-        """See `ports.TaskStore`."""
         if not settlements:
             return TaskNews([])
         given = [_settlement_arguments(one) for one in settlements]
         return read_news(await self._engine.call("settle_tasks", now=now, settlements=given))
 
     async def progress(self, reports: Sequence[Progress], *, now: datetime | None = None) -> list[bool]:
-        """See `ports.TaskStore`."""
         if not reports:
             return []
         given = [
@@ -147,34 +139,28 @@ class RedisTaskStore:
         return moved(await self._engine.call("progress", now=now, reports=given))
 
     async def cancel(self, task_ids: Collection[str], reason: str, *, now: datetime | None = None) -> TaskNews:
-        """See `ports.TaskStore`."""
         return read_news(await self._engine.call("cancel", now=now, ids=list(task_ids), reason=reason))
 
     async def reprioritise(self, task_ids: Collection[str], priority: int) -> list[bool]:
-        """See `ports.TaskStore`."""
         return moved(await self._engine.call("reprioritise", ids=list(task_ids), priority=priority))
 
     async def redrive(
         self, task_ids: Collection[str] | None, type: str | None = None, *, now: datetime | None = None
     ) -> Redriven:
-        """See `ports.TaskPool`."""
         ids = None if task_ids is None else sorted(set(task_ids))
         redriven, processes = await self._engine.call("redrive_tasks", now=now, ids=ids, type=type)
         return Redriven([text(id) for id in redriven], names(processes))
 
     async def find_tasks(self, task_ids: Collection[str]) -> list[TaskRow]:
-        """See `ports.TaskStore`."""
         rows = await self._engine.call("find_tasks", ids=sorted(set(task_ids)))
         return self._engine.aside.all(_read_row, rows, "a task")
 
     async def find_ended(self, task_ids: Collection[str]) -> dict[str, EndedTask | None]:
-        """See `ports.TaskStore`."""
         missing, rows = await self._engine.call("find_ended", ids=sorted(set(task_ids)))
         known = self._engine.aside.all(_read_end, rows, "a task")
         return dict.fromkeys(map(text, missing)) | {row.task_id: row for row in known}
 
     async def list_tasks(self, which: TaskFilter, limit: int, offset: int) -> list[TaskRow]:
-        """See `ports.TaskStore`."""
         rows = await self._engine.read_page(
             "list_tasks",
             limit,
@@ -188,16 +174,13 @@ class RedisTaskStore:
         return self._engine.aside.all(_read_row, rows, "a task")
 
     async def release_tasks(self, owners: Collection[str], *, now: datetime | None = None) -> int:
-        """See `ports.TaskStore`."""
         return int(await self._engine.call("release_tasks", now=now, owners=sorted(owners)))
 
     async def advance(self, *, now: datetime | None = None) -> TasksAdvanced:
-        """See `ports.TaskStore`."""
         released, expired, due, processes, next_in = await self._engine.call("advance_tasks", now=now)
         return TasksAdvanced(released, expired, due, names(processes), seconds(next_in))
 
     async def statistics(self, supervisor: str | None = None, *, now: datetime | None = None) -> TaskStatistics:
-        """See `ports.TaskStore`."""
         flat, average, oldest = await self._engine.call("task_statistics", now=now, supervisor=supervisor)
         counts = {text(name): number(count) for name, count in zip(flat[::2], flat[1::2], strict=True)}
         return TaskStatistics(
@@ -209,7 +192,6 @@ class RedisTaskStore:
     async def prune(
         self, older_than: float, limit: int, *, states: Collection[TaskState] | None = None, now: datetime | None = None
     ) -> int:
-        """See `ports.TaskStore`."""
         words = [state.value for state in TaskState if state.is_final and (states is None or state in states)]
         return int(
             await self._engine.call("prune_tasks", now=now, older_than=duration(older_than), limit=limit, states=words)
@@ -218,7 +200,6 @@ class RedisTaskStore:
     async def measure(
         self, older_than: float, *, states: Collection[TaskState] | None = None, now: datetime | None = None
     ) -> Stock:
-        """See `ports.TaskStore`."""
         words = [state.value for state in TaskState if state.is_final and (states is None or state in states)]
         found = await self._engine.call("measure_tasks", now=now, older_than=duration(older_than), states=words)
         return Stock(*map(int, found))

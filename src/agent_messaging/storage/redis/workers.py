@@ -21,7 +21,6 @@ class RedisWorkerStore:
         self._engine = engine
 
     async def register(self, worker: NewWorker, *, process_id: str | None = None, now: datetime | None = None) -> bool:
-        """See `ports.WorkerStore`."""
         given = {
             "id": worker.worker_id,
             "role": worker.role,
@@ -36,7 +35,6 @@ class RedisWorkerStore:
     async def heartbeat(
         self, beats: Sequence[Beat], *, process_id: str | None = None, now: datetime | None = None
     ) -> list[bool]:
-        """See `ports.WorkerStore`."""
         if not beats:
             return []
         given = [
@@ -46,29 +44,23 @@ class RedisWorkerStore:
         return moved(await self._engine.call("heartbeat", now=now, beats=given, process=process_id))
 
     async def unregister(self, worker_id: str, *, process_id: str | None = None, now: datetime | None = None) -> bool:
-        """See `ports.WorkerStore`."""
         return bool(await self._engine.call("unregister", now=now, id=worker_id, process=process_id))
 
     async def find_workers(self, worker_ids: Collection[str], *, now: datetime | None = None) -> list[WorkerRow]:
-        """See `ports.WorkerStore`."""
         return self._read(await self._engine.call("find_workers", now=now, ids=sorted(worker_ids)))
 
     async def list_workers(self, limit: int, offset: int, *, now: datetime | None = None) -> list[WorkerRow]:
-        """See `ports.WorkerStore`."""
         return self._read(await self._engine.call("list_workers", now=now, limit=limit, offset=offset))
 
     async def find_available(
         self, needs: Collection[str], limit: int, *, now: datetime | None = None
     ) -> list[WorkerRow]:
-        """See `ports.WorkerStore`."""
         return self._read(await self._engine.call("find_available", now=now, needs=sorted(needs), limit=limit))
 
     async def remove_stale(self, limit: int, *, now: datetime | None = None) -> list[str]:
-        """See `ports.WorkerStore`."""
         return [text(one) for one in await self._engine.call("remove_stale", now=now, limit=limit)]
 
     async def worker_statistics(self, *, now: datetime | None = None) -> WorkerStatistics:
-        """See `ports.WorkerStore`."""
         today, rows = await self._engine.call("worker_statistics", now=now)
         live = [row for row in rows if number(row[2]) > number(today)]
         loads = [max(number(booked), number(reported)) / number(most) for *_, booked, reported, most in live]

@@ -26,7 +26,7 @@ from ..minutes import Meeting, Minutes, Question, Row, judge
 from ..ports import Outcome, TurnRow
 from ..sql import Queries
 from .append import find_keys
-from .clock import Instant, to_datetime
+from .clock import SECOND, Instant, to_datetime
 from .engine import fetch
 from .filing import file, find_next
 from .rows import encode, turn_row_or_none
@@ -128,7 +128,7 @@ def _meeting(row: list[Any], instant: Instant) -> tuple[str, Loaded]:
             host_speaks=bool(host_speaks),
             end_when=bool(end_when),
             turns_left=turns_left,
-            left=seconds(max_duration) if deadline_due is None else (deadline_due - instant.due) / 1e6,
+            left=seconds(max_duration) if deadline_due is None else (deadline_due - instant.due) / SECOND,
         ),
         turn=current,
         delivery_seq=seq,

@@ -19,13 +19,12 @@ from ..mailboxes import MailboxGauge
 from ..ports import AppendOutcome, Claim, EndedAsk, NewDelivery, NewGroup, Stored
 from ..sql import Queries
 from . import pairs, topics
-from .clock import Instant, to_microseconds
+from .clock import SECOND, Instant, to_microseconds
 from .engine import fetch
 from .filing import file
 from .rows import claim_limit, encode, merge
 
 _SQL = Queries(__package__, "deliveries")
-_SECOND = 1_000_000
 _OTHERS = 9
 """The most values of a merged row of deliveries that are no asks."""
 _PIECE = 32_000_000
@@ -168,7 +167,7 @@ class Append:
         for group, outcome, plan in accepted:
             is_done = plan is not None and plan.is_done
             wait = 0 if is_done or group.deliver_at is None else max(0, to_microseconds(group.deliver_at) - at)
-            left = None if group.expires_in is None else int(group.expires_in * _SECOND)
+            left = None if group.expires_in is None else int(group.expires_in * SECOND)
             # Left out of the others, which are to cost nothing more.
             rare: tuple[object, ...] = ()
             if plan is not None:
@@ -176,7 +175,7 @@ class Append:
                 rare = (wait or None, left, group.ask_timeout, 1 if is_done else None, plan.thread, *ask)
             elif wait or left is not None:
                 rare = (wait or None, left)
-            until = now + int(claim_limit(group.run_limit, group.ask_timeout) * _SECOND)
+            until = now + int(claim_limit(group.run_limit, group.ask_timeout) * SECOND)
             for delivery in group.deliveries:
                 is_claimed = False
                 if not wait and not is_done:

@@ -30,7 +30,7 @@ _EVERYTHING = {"organization": None, "foreign": "[]"}
 
 
 class SQLiteArchive:
-    """See ports.ArchiveStore.
+    """See `ports.ArchiveStore`.
 
     Args:
         connect: Opens a connection of its own, which reads.
@@ -128,7 +128,7 @@ class SQLiteArchive:
 
 
 class _Snapshot:
-    """See ports.Snapshot. A connection of its own holds a read transaction; one thread at a time uses it."""
+    """See `ports.Snapshot`. A connection of its own holds a read transaction; one thread at a time uses it."""
 
     def __init__(self, location: str, organization_id: str | None, shift: int, now: datetime) -> None:
         self.shift = shift

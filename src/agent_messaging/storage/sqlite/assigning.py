@@ -29,14 +29,13 @@ from ..ports import (
 )
 from ..sql import Queries
 from . import queue
-from .clock import Instant, to_datetime
+from .clock import SECOND, Instant, to_datetime
 from .ending import count, find_named
 from .engine import fetch
 from .rows import encode, worker_row
 
 _SQL = Queries(__package__, "tasks")
 _WORKERS = Queries(__package__, "workers")
-_SECOND = 1_000_000
 
 
 def submit(connection: apsw.Connection, tasks: Sequence[NewTask], origin: str | None, instant: Instant) -> TaskNews:
@@ -167,9 +166,9 @@ def _insert(
 
 
 def _new_row(task: NewTask, booking: choosing.Booking | None, instant: Instant) -> tuple[Any, ...]:
-    ahead = None if task.expires_in is None else int(task.expires_in * _SECOND)
+    ahead = None if task.expires_in is None else int(task.expires_in * SECOND)
     message = None if task.message is None else task_texts.dump_message(task.message)
-    run_due = instant.due + int(task.delay * _SECOND) if task.delay > 0 and booking is None else 0
+    run_due = instant.due + int(task.delay * SECOND) if task.delay > 0 and booking is None else 0
     return (
         task.task_id,
         task.type,
@@ -196,7 +195,7 @@ def _new_row(task: NewTask, booking: choosing.Booking | None, instant: Instant) 
 
 
 def _until(run_limit: float | None, instant: Instant) -> int | None:
-    return None if run_limit is None else instant.due + int(run_limit * _SECOND)
+    return None if run_limit is None else instant.due + int(run_limit * SECOND)
 
 
 def _tell(
@@ -220,7 +219,7 @@ def _waiting(row: list[Any]) -> choosing.Waiting:
 
 def _claimed(row: list[Any], asked_limit: float, instant: Instant) -> ClaimedTask:
     id, token, worker_id, attempt, max_attempts, *body, created_at, run_limit, deadline_due, suspect, trace = row
-    left = None if deadline_due is None else (deadline_due - instant.due) / _SECOND
+    left = None if deadline_due is None else (deadline_due - instant.due) / SECOND
     limit = choosing.limit_of(run_limit, asked_limit, left)
     rest: list[Any] = [worker_id, attempt, max_attempts, *body, to_datetime(created_at), limit, bool(suspect), trace]
     return ClaimedTask(TaskClaim(id, token), *rest)

@@ -12,12 +12,11 @@ import apsw
 from ...models import Kind
 from ..ports import Claim, ClaimedDelivery, ClaimRequest, TurnRef
 from ..sql import Queries
-from .clock import Instant, to_datetime
+from .clock import SECOND, Instant, to_datetime
 from .engine import fetch
 from .rows import claim_limit, encode, next_number
 
 _SQL = Queries(__package__, "deliveries")
-_SECOND = 1_000_000
 
 
 def claim(
@@ -34,7 +33,7 @@ def claim(
             return claim(connection, [replace(requests[0], limit=requests[0].limit // 2)], owner, instant)
         raise
     if chosen:
-        until = [(row[2], instant.due + int(claim_limit(run_limit, row[-2]) * _SECOND)) for row, run_limit in chosen]
+        until = [(row[2], instant.due + int(claim_limit(run_limit, row[-2]) * SECOND)) for row, run_limit in chosen]
         connection.execute(_SQL["claim_take"], {"rows": encode(until), "owner": owner, "at": instant.at})
     return [_claimed(row) for row, _ in chosen]
 

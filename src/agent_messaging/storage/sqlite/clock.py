@@ -24,6 +24,8 @@ from ..sql import Queries
 from .engine import fetch
 
 _SQL = Queries(__package__, "clock")
+SECOND = 1_000_000
+"""In microseconds, in which this store counts time."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -107,10 +109,19 @@ def to_datetime_or_none(microseconds: int | None) -> datetime | None:
     return None if microseconds is None else to_datetime(microseconds)
 
 
-def seconds_until(dues: Iterable[object], instant: Instant) -> float | None:
-    """Seconds until the first of these; None if there is none. What is no number is never due."""
-    first = min((due for due in dues if isinstance(due, int)), default=None)
-    return None if first is None else (first - instant.due) / 1e6
+def first_of(dues: Iterable[object]) -> int | None:
+    """The first of these; None if there is none. What is no number is never due."""
+    return min((due for due in dues if isinstance(due, int)), default=None)
+
+
+def seconds_until(due: int | None, instant: Instant) -> float | None:
+    """Seconds until it is due, less than none if it is over; None if there is nothing."""
+    return None if due is None else (due - instant.due) / SECOND
+
+
+def seconds_left(due: int | None, instant: Instant) -> float | None:
+    """Seconds until it is due, none if it is over; None if there is nothing."""
+    return None if due is None else max(0.0, (due - instant.due) / SECOND)
 
 
 def namespace_offset() -> int:
@@ -120,7 +131,7 @@ def namespace_offset() -> int:
     except OSError:
         return 0
     found = [line.split() for line in lines if line.startswith("boottime")]
-    return sum(int(seconds) * 1_000_000 + int(nanoseconds) // 1000 for _, seconds, nanoseconds in found)
+    return sum(int(seconds) * SECOND + int(nanoseconds) // 1000 for _, seconds, nanoseconds in found)
 
 
 def read_boot_id() -> str:

@@ -30,20 +30,19 @@ from ..ports import (
 from ..sql import Queries
 from . import asks, claims, settling
 from .append import Append, find_keys
-from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none
+from .clock import SECOND, Instant, StoreClock, first_of, seconds_left, to_datetime, to_datetime_or_none
 from .deadlines import AskDeadlines
 from .engine import Engine, fetch, fetch_page
 from .rows import encode
 
 _SQL = Queries(__package__, "deliveries")
 _SIZE = attrgetter("size")
-_SECOND = 1_000_000
 _AT_ONCE = 5_000
 """Rows of one kind that `advance` changes in one transaction, so that nobody waits long for the turn to write."""
 
 
 class SQLiteDeliveries:
-    """See ports.DeliveryStore."""
+    """See `ports.DeliveryStore`."""
 
     def __init__(self, engine: Engine, clock: StoreClock) -> None:
         self._engine = engine
@@ -118,9 +117,7 @@ class SQLiteDeliveries:
         advanced = Advanced(0, set(), 0, None)
         if late or (next_due is not None and next_due <= instant.due):
             advanced, next_due = await self._engine.write(lambda con: _advance(con, late, instant))
-        dues = [due for due in (next_ask, next_due) if due is not None]
-        next_in = max(0.0, (min(dues) - instant.due) / _SECOND) if dues else None
-        return replace(advanced, next_in=next_in)
+        return replace(advanced, next_in=seconds_left(first_of((next_ask, next_due)), instant))
 
     async def withdraw(self, message_ids: Collection[str]) -> list[str]:
         ids = encode(sorted(set(message_ids)))
@@ -176,15 +173,14 @@ class SQLiteDeliveries:
         counts, queued, (claimed_at,) = await self._engine.read(read)
         return DeliveryStatistics(
             counts=self._engine.aside.counts(DeliveryState, counts),
-            oldest_queued_age=None if queued is None else max(0.0, (instant.due - queued[0]) / _SECOND),
+            oldest_queued_age=None if queued is None else max(0.0, (instant.due - queued[0]) / SECOND),
             oldest_queued_recipient_id=None if queued is None else queued[1],
-            oldest_claim_age=None if claimed_at is None else max(0.0, (instant.at - claimed_at) / _SECOND),
+            oldest_claim_age=None if claimed_at is None else max(0.0, (instant.at - claimed_at) / SECOND),
         )
 
 
 def _next_due(connection: apsw.Connection) -> int | None:
-    found = fetch(connection, _SQL["advance_next"], {})
-    return min((due for due in found if isinstance(due, int)), default=None)  # what is no number is never due
+    return first_of(fetch(connection, _SQL["advance_next"], {}))
 
 
 def _advance(connection: apsw.Connection, late: Sequence[int], instant: Instant) -> tuple[Advanced, int | None]:

@@ -20,7 +20,7 @@ _SQL = Queries(__package__, "directory")
 
 
 class SQLiteDirectory:
-    """See ports.DirectoryStore."""
+    """See `ports.DirectoryStore`."""
 
     def __init__(self, engine: Engine, clock: StoreClock) -> None:
         self._engine = engine

@@ -78,7 +78,7 @@ class Doorbell:
             self._on_ring()
 
     def ring(self, process_ids: Iterable[str]) -> None:
-        """See ports.Presence."""
+        """See `ports.Presence`."""
         now = self._loop.time()
         for process_id in process_ids:
             if process_id not in self._ports:

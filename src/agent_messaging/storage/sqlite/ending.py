@@ -13,13 +13,12 @@ import apsw
 from .. import workload
 from ..ports import TaskSettlement
 from ..sql import Queries
-from .clock import Instant
+from .clock import SECOND, Instant
 from .engine import fetch
 from .rows import encode
 
 _SQL = Queries(__package__, "tasks")
 _WORKERS = Queries(__package__, "workers")
-_SECOND = 1_000_000
 
 
 def find_held(connection: apsw.Connection, block: str, **parameters: Any) -> list[workload.HeldTask]:
@@ -46,7 +45,7 @@ def write(connection: apsw.Connection, ended: workload.Ended, instant: Instant) 
                 change.seq,
                 change.end.of_task,
                 change.attempt,
-                instant.due + int(change.delay * _SECOND) if change.delay > 0 else 0,
+                instant.due + int(change.delay * SECOND) if change.delay > 0 else 0,
                 change.ended_as,
                 change.reason,
                 change.event,
@@ -73,10 +72,10 @@ def release(connection: apsw.Connection, owners: Collection[str], instant: Insta
     return len(held)
 
 
-def give_back(connection: apsw.Connection, worker_ids: Collection[str], reason: str, instant: Instant) -> None:
-    """Return what these workers have, uncounted."""
+def give_back(connection: apsw.Connection, worker_ids: Collection[str], instant: Instant) -> None:
+    """Return what these workers have, who left, uncounted."""
     held = find_held(connection, "tasks_find_of_workers", ids=encode(sorted(worker_ids)))
-    write(connection, workload.return_tasks(held, reason), instant)
+    write(connection, workload.return_tasks(held), instant)
 
 
 def count(connection: apsw.Connection, worker_ids: Collection[str], instant: Instant) -> None:

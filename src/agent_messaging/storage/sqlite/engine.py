@@ -18,7 +18,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 from operator import attrgetter
@@ -120,6 +120,17 @@ def fetch_page(connection: apsw.Connection, sql: str, parameters: Mapping[str, A
         for begin, size in ((offset, limit // 2), (offset + limit // 2, limit - limit // 2)):
             rows += fetch_page(connection, sql, {**parameters, "limit": size, "offset": begin})
         return rows
+
+
+def fetch_many(connection: apsw.Connection, sql: str, ids: Sequence[str]) -> list[Any]:
+    """The rows of a statement with :ids, likewise."""
+    try:
+        return list(fetch(connection, sql, {"ids": json.dumps(ids)}))
+    except apsw.TooBigError:
+        if len(ids) < 2:
+            raise
+        middle = len(ids) // 2
+        return fetch_many(connection, sql, ids[:middle]) + fetch_many(connection, sql, ids[middle:])
 
 
 class Writing(apsw.Connection):

@@ -16,7 +16,7 @@ from ..forwarding import Known, judge
 from ..ports import Forwarded, ForwardOutcome, Hop, NewForward
 from ..sql import Queries
 from . import pairs
-from .clock import Instant, StoreClock, to_datetime
+from .clock import SECOND, Instant, StoreClock, to_datetime
 from .engine import Engine, fetch
 from .filing import file, find_next
 from .rows import encode
@@ -24,11 +24,10 @@ from .rows import encode
 _SQL = Queries(__package__, "forwarding")
 _ASKS = Queries(__package__, "asks")
 _DELIVERIES = Queries(__package__, "deliveries")
-_SECOND = 1_000_000
 
 
 class SQLiteForwarding:
-    """See ports.ForwardingStore."""
+    """See `ports.ForwardingStore`."""
 
     def __init__(self, engine: Engine, clock: StoreClock) -> None:
         self._engine = engine
@@ -99,7 +98,7 @@ def _known(row: list[Any], hops: list[Hop], open: int) -> Known:
         responder_id=responder_id,
         state=AskState(state),
         within=within,
-        left=left / _SECOND,
+        left=left / SECOND,
         place=DeliveryState(place),
         token=token,
         thread=thread,

@@ -49,7 +49,7 @@ from ..ports import (
 )
 from ..sql import Queries
 from . import acts, notices
-from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none, to_microseconds_or_none
+from .clock import SECOND, Instant, StoreClock, to_datetime, to_datetime_or_none, to_microseconds_or_none
 from .engine import Engine, fetch, fetch_page
 from .filing import file, find_next
 from .rows import encode, message_row, narrow, turn_row, turn_row_or_none
@@ -57,11 +57,10 @@ from .rows import encode, message_row, narrow, turn_row, turn_row_or_none
 A = TypeVar("A", bound=str | None)
 
 _SQL = Queries(__package__, "meetings")
-_SECOND = 1_000_000
 
 
 class SQLiteMeetings:
-    """See ports.MeetingStore."""
+    """See `ports.MeetingStore`."""
 
     def __init__(self, engine: Engine, clock: StoreClock) -> None:
         self._engine = engine
@@ -123,7 +122,7 @@ class SQLiteMeetings:
                     raise
                 # A meeting cannot be read or changed. Nothing was written, so each is tried by itself.
                 meetings, next_due = await self._engine.write(partial(end, singly=True))
-        left = None if next_due is None else (next_due - self._clock.now(now).due) / _SECOND
+        left = None if next_due is None else (next_due - self._clock.now(now).due) / SECOND
         return TimedOut(meetings, next_in=None if left is None else max(0.0, left))
 
     def _time_out_each(

@@ -19,7 +19,7 @@ _SQL = Queries(__package__, "messages")
 
 
 class SQLiteMessages:
-    """See ports.MessageStore."""
+    """See `ports.MessageStore`."""
 
     def __init__(self, engine: Engine, clock: StoreClock) -> None:
         self._engine = engine

@@ -14,12 +14,11 @@ from ..circles import Place, Staff, WaitingAsk
 from ..ports import NewGroup
 from ..sql import Queries
 from . import asks, notices, parts
-from .clock import Instant, to_microseconds
+from .clock import SECOND, Instant, to_microseconds
 from .engine import fetch
 from .rows import encode
 
 _SQL = Queries(__package__, "asks")
-_SECOND = 1_000_000
 _PLACES = {DeliveryState.QUEUED: Place.QUEUED, DeliveryState.CLAIMED: Place.CLAIMED}
 
 
@@ -114,7 +113,7 @@ def ask_of(group: NewGroup, plan: Plan, seqs: Mapping[str, int]) -> tuple[object
     ask = plan.ask
     if ask is None or group.ask_timeout is None:
         return ()
-    keyed, timeout = int(group.idempotency_key is not None), int(group.ask_timeout * _SECOND)
+    keyed, timeout = int(group.idempotency_key is not None), int(group.ask_timeout * SECOND)
     answer = None if ask.answer_id is None else seqs[ask.answer_id]
     return (ask.within, ask.taken_within, keyed, timeout, answer)
 

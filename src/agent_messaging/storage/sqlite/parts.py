@@ -17,7 +17,7 @@ _SQL = Queries(__package__, "parts")
 
 
 class SQLiteParts:
-    """See ports.PartStore."""
+    """See `ports.PartStore`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

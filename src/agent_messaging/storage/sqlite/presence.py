@@ -15,19 +15,19 @@ import apsw
 
 from ...system.identity import Identity
 from ..sql import Queries
-from .clock import StoreClock
+from .clock import SECOND, StoreClock
 from .doorbell import Doorbell
 from .engine import Engine, Lookout, fetch
 from .files import side_folder
 from .locks import ProcessLock, is_held, remove_lock
 
 _SQL = Queries(__package__, "processes")
-_KEPT = 7 * 24 * 3600 * 1_000_000
+_KEPT = 7 * 24 * 3600 * SECOND
 """Microseconds after its end for which a process's row is kept."""
 
 
 class SQLitePresence:
-    """See ports.Presence. In memory there is nobody else: no row is needed by others, no lock, no doorbell."""
+    """See `ports.Presence`. In memory there is nobody else: no row is needed by others, no lock, no doorbell."""
 
     poll_interval = look_interval = 0.25
 

@@ -14,7 +14,7 @@ from ..aside import Aside
 from ..ports import ProcessRow, Service
 from ..sql import Queries
 from . import asks, ending, parts, queue, workers
-from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none
+from .clock import SECOND, Instant, StoreClock, to_datetime, to_datetime_or_none
 from .engine import Engine, fetch
 from .rows import encode
 
@@ -23,7 +23,7 @@ _EVERY_AGENT = ""
 
 
 class SQLiteProcesses:
-    """See ports.ProcessStore."""
+    """See `ports.ProcessStore`."""
 
     def __init__(self, engine: Engine, clock: StoreClock) -> None:
         self._engine = engine
@@ -40,7 +40,7 @@ class SQLiteProcesses:
 
     async def list_processes(self, ended_within: float) -> list[ProcessRow]:
         now = self._clock.now().due
-        parameters = {"since": now - int(ended_within * 1_000_000)}
+        parameters = {"since": now - int(ended_within * SECOND)}
         rows = await self._engine.read(lambda con: fetch(con, _SQL["list_processes"], parameters))
         return self._engine.aside.all(partial(_process, now=now, aside=self._engine.aside), rows, "a process")
 
@@ -104,7 +104,7 @@ def _process(row: list[Any], now: int, aside: Aside) -> ProcessRow:
         started_at=to_datetime(started_at),
         ended_at=to_datetime_or_none(ended_at),
         end_reason=end_reason,
-        seconds_since_end=None if ended_due is None else max(0.0, (now - ended_due) / 1_000_000),
+        seconds_since_end=None if ended_due is None else max(0.0, (now - ended_due) / SECOND),
         services=tuple(aside.all(_service, services, f"what process {id} serves")),
     )
 

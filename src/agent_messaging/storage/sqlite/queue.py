@@ -23,19 +23,18 @@ from ..ports import (
     Stock,
 )
 from ..sql import Queries
-from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none
+from .clock import SECOND, Instant, StoreClock, first_of, seconds_left, to_datetime, to_datetime_or_none
 from .engine import Engine, fetch, fetch_page
 from .rows import encode
 
 _SQL = Queries(__package__, "queue")
-_SECOND = 1_000_000
 _AT_ONCE = 5_000
 """Rows of one kind that `advance` changes in one transaction."""
-_LATELY = 60 * _SECOND
+_LATELY = 60 * SECOND
 
 
 class SQLiteQueue:
-    """See ports.QueueStore."""
+    """See `ports.QueueStore`."""
 
     def __init__(self, engine: Engine, clock: StoreClock) -> None:
         self._engine = engine
@@ -70,7 +69,7 @@ class SQLiteQueue:
             }
             if not (seqs := fetch(connection, _SQL["queue_claim_find"], parameters)):
                 return []
-            until = instant.due + int(lease * _SECOND)
+            until = instant.due + int(lease * SECOND)
             taken = {"seqs": encode(seqs), "owner": owner, "at": instant.at, "until": until}
             connection.execute(_SQL["queue_claim"], taken)
             return list(fetch(connection, _SQL["queue_claim_read"], {"seqs": taken["seqs"]}))
@@ -88,7 +87,7 @@ class SQLiteQueue:
         def renew(connection: apsw.Connection) -> list[bool]:
             found = _find(connection, [(claim.agent_id, claim.message_id) for claim in claims])
             held, seqs = workload.renew_messages(claims, found)
-            until = self._clock.now(now).due + int(lease * _SECOND)
+            until = self._clock.now(now).due + int(lease * SECOND)
             connection.execute(_SQL["queue_renew"], {"seqs": encode(seqs), "until": until})
             return held
 
@@ -104,8 +103,7 @@ class SQLiteQueue:
         advanced, next_due = QueueAdvanced(), await self._engine.read(_next_due)
         if next_due is not None and next_due <= instant.due:
             advanced, next_due = await self._engine.write(lambda con: _advance(con, instant))
-        next_in = None if next_due is None else max(0.0, (next_due - instant.due) / _SECOND)
-        return QueueAdvanced(advanced.released, advanced.expired, advanced.due, next_in)
+        return QueueAdvanced(advanced.released, advanced.expired, advanced.due, seconds_left(next_due, instant))
 
     async def listen(self, process_id: str, agent_ids: Collection[str]) -> None:
         parameters = {"process": process_id, "agents": encode(sorted(set(agent_ids)))}
@@ -145,7 +143,7 @@ class SQLiteQueue:
             failed=failed,
             by_priority=by_priority,
             settled_lately=settled,
-            oldest_queued_age=None if created_at is None else max(0.0, (instant.at - created_at) / _SECOND),
+            oldest_queued_age=None if created_at is None else max(0.0, (instant.at - created_at) / SECOND),
         )
 
     async def prune(
@@ -158,7 +156,7 @@ class SQLiteQueue:
     ) -> int:
 
         def prune(connection: apsw.Connection) -> int:
-            before = self._clock.now(now).due - int(older_than * _SECOND)
+            before = self._clock.now(now).due - int(older_than * SECOND)
             wanted = None if states is None else encode(sorted(states))
             connection.execute(_SQL["queue_prune"], {"before": before, "limit": limit, "states": wanted})
             return connection.changes()
@@ -168,7 +166,7 @@ class SQLiteQueue:
     async def measure(
         self, older_than: float, *, states: Collection[DeliveryState] | None = None, now: datetime | None = None
     ) -> Stock:
-        before = self._clock.now(now).due - int(older_than * _SECOND)
+        before = self._clock.now(now).due - int(older_than * SECOND)
         parameters = {"before": before, "states": None if states is None else encode(sorted(states))}
         return Stock(*await self._engine.read(lambda con: fetch(con, _SQL["queue_measure"], parameters)))
 
@@ -214,7 +212,7 @@ def _write(connection: apsw.Connection, changes: Sequence[workload.Change], inst
             change.seq,
             change.end.of_message,
             change.attempt,
-            instant.due + int(change.delay * _SECOND) if change.delay > 0 else 0,
+            instant.due + int(change.delay * SECOND) if change.delay > 0 else 0,
             change.ended_as,
             change.reason,
             int(change.end.is_final),
@@ -227,16 +225,13 @@ def _write(connection: apsw.Connection, changes: Sequence[workload.Change], inst
 
 
 def _next_due(connection: apsw.Connection) -> int | None:
-    found = fetch(connection, _SQL["queue_next"], {})
-    return min((due for due in found if isinstance(due, int)), default=None)  # what is no number is never due
+    return first_of(fetch(connection, _SQL["queue_next"], {}))
 
 
 def _advance(connection: apsw.Connection, instant: Instant) -> tuple[QueueAdvanced, int | None]:
     parameters = {"now": instant.due, "limit": _AT_ONCE}
     rows = fetch(connection, _SQL["queue_find_overdue"], parameters)
-    overdue = workload.lose_messages(
-        [workload.held_message(*row) for row in rows], workload.OVERDUE, "its lease was over"
-    )
+    overdue = workload.lose_messages([workload.held_message(*row) for row in rows])
     _write(connection, overdue, instant)
     connection.execute(_SQL["queue_expire"], {**parameters, "at": instant.at})
     expired = connection.changes()
@@ -245,7 +240,7 @@ def _advance(connection: apsw.Connection, instant: Instant) -> tuple[QueueAdvanc
 
 
 def _new_row(message: NewQueueMessage, instant: Instant) -> tuple[Any, ...]:
-    ahead = None if message.expires_in is None else int(message.expires_in * _SECOND)
+    ahead = None if message.expires_in is None else int(message.expires_in * SECOND)
     return (
         message.agent_id,
         message.message_id,

@@ -18,12 +18,11 @@ from ...states import Prunable
 from ..ports import Place, Pruned, Pruning
 from ..retention import ROW_BYTES, Sorted, Walk, find_walk
 from ..sql import Queries
-from .clock import StoreClock
+from .clock import SECOND, StoreClock
 from .engine import Engine, fetch
 from .rows import encode
 
 _SQL = Queries(__package__, "retention")
-_SECOND = 1_000_000
 _INCREMENTAL = 2
 """The mode of `auto_vacuum` in which freed pages are given back when it is asked for."""
 _WORTH_ADVICE = 16 * 1024 * 1024
@@ -36,7 +35,7 @@ _BEGIN = {"messages": (0,), "dead_letters": ("", 0)}
 
 
 class SQLiteRetention:
-    """See ports.RetentionStore."""
+    """See `ports.RetentionStore`."""
 
     page_size = 100
     """Its transaction is the only one meanwhile: 1.4 ms of processor time, and 35 pages of the log."""
@@ -48,7 +47,7 @@ class SQLiteRetention:
     async def prune(
         self, wanted: Pruning, *, after: Place | None = None, limit: int, now: datetime | None = None
     ) -> Pruned:
-        walk, instant, age = find_walk(wanted), self._clock.now(now), int(wanted.older_than * _SECOND)
+        walk, instant, age = find_walk(wanted), self._clock.now(now), int(wanted.older_than * SECOND)
         names = _PLACES.get(walk.page, ("after",))
         parameters: dict[str, Any] = {
             **dict(zip(names, after or _BEGIN.get(walk.page, ("",) * len(names)), strict=True)),
@@ -87,7 +86,7 @@ class SQLiteRetention:
 
     async def take_turn(self, kind: Prunable, seconds: float, *, now: datetime | None = None) -> bool:
         instant = self._clock.now(now).due
-        parameters = {"kind": kind, "now": instant, "until": instant + int(seconds * _SECOND)}
+        parameters = {"kind": kind, "now": instant, "until": instant + int(seconds * SECOND)}
         return await self._engine.write(lambda con: con.execute(_SQL["take_turn"], parameters).get is not None)
 
     async def end_unused_sessions(self, limit: int, *, now: datetime | None = None) -> int:

@@ -10,7 +10,7 @@ from ...models import Kind, MessageType, TurnEnd
 from ..aside import damaged_message
 from ..assembly.terms import Purpose
 from ..ports import CLAIM_MARGIN, MessageRow, Narrowing, TurnRow, WorkerRow
-from .clock import Instant, to_datetime, to_datetime_or_none, to_microseconds_or_none
+from .clock import Instant, seconds_until, to_datetime, to_datetime_or_none, to_microseconds_or_none
 
 encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 """Rows as one parameter."""
@@ -87,7 +87,7 @@ def turn_row(row: list[Any], instant: Instant) -> TurnRow:
         purpose=Purpose(purpose),
         started_at=to_datetime(started_at),
         deadline_at=to_datetime_or_none(deadline_at),
-        left=(deadline_due - instant.due) / 1e6 if is_current and deadline_due is not None else None,
+        left=seconds_until(deadline_due, instant) if is_current else None,
         ended_at=to_datetime_or_none(ended_at),
         how=None if how is None else TurnEnd(how),
         message_id=message_id,

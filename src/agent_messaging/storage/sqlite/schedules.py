@@ -11,7 +11,7 @@ import apsw
 from ..ports import DueSchedules, Firing, NewSchedule, ScheduleRow, TaskNews
 from ..sql import Queries
 from . import assigning
-from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none, to_microseconds
+from .clock import Instant, StoreClock, seconds_until, to_datetime, to_datetime_or_none, to_microseconds
 from .engine import Engine, fetch
 from .rows import encode
 
@@ -19,7 +19,7 @@ _SQL = Queries(__package__, "schedules")
 
 
 class SQLiteSchedules:
-    """See ports.ScheduleStore."""
+    """See `ports.ScheduleStore`."""
 
     def __init__(self, engine: Engine, clock: StoreClock) -> None:
         self._engine = engine
@@ -73,7 +73,7 @@ class SQLiteSchedules:
             self._engine.aside.all(_row, due, "a schedule"),
             self._engine.aside.all(_row, stalled, "a schedule"),
             to_datetime(instant.at),
-            None if following is None else (following - instant.due) / 1e6,
+            seconds_until(following, instant),
         )
 
     async def fire(

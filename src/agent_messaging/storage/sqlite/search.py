@@ -20,7 +20,7 @@ from ..ports import (
     UnindexedMessage,
 )
 from ..sql import Queries
-from .clock import StoreClock, to_datetime, to_microseconds_or_none
+from .clock import SECOND, StoreClock, to_datetime, to_microseconds_or_none
 from .engine import Engine, fetch
 from .rows import encode
 
@@ -32,7 +32,7 @@ _NEVER = 2**63 - 1
 
 
 class SQLiteSearch:
-    """See ports.SearchStore."""
+    """See `ports.SearchStore`."""
 
     def __init__(self, engine: Engine, clock: StoreClock) -> None:
         self._engine = engine
@@ -68,7 +68,7 @@ class SQLiteSearch:
 
     async def lead(self, process_id: str, seconds: float, *, now: datetime | None = None) -> int | None:
         instant = self._clock.now(now).due
-        parameters = {"owner": process_id, "now": instant, "until": instant + int(seconds * 1e6)}
+        parameters = {"owner": process_id, "now": instant, "until": instant + int(seconds * SECOND)}
 
         def lead(connection: apsw.Connection) -> int | None:
             found: int | None = connection.execute(_SQL["search_lead"], parameters).get

@@ -31,13 +31,20 @@ from ..ports import (
 )
 from ..sql import Queries
 from . import asks, notices
-from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none, to_microseconds, to_microseconds_or_none
-from .engine import Engine, fetch, fetch_page
+from .clock import (
+    SECOND,
+    Instant,
+    StoreClock,
+    to_datetime,
+    to_datetime_or_none,
+    to_microseconds,
+    to_microseconds_or_none,
+)
+from .engine import Engine, fetch, fetch_many, fetch_page
 from .filing import file, find_next
 from .rows import encode, message_row, narrow
 
 _SQL = Queries(__package__, "sessions")
-_SECOND = 1_000_000
 _READ_AT = 9
 """Where the listings select it; see `rows.message_row`."""
 _DROPPED = 100
@@ -45,7 +52,7 @@ _DROPPED = 100
 
 
 class SQLiteSessions:
-    """See ports.SessionStore."""
+    """See `ports.SessionStore`."""
 
     def __init__(self, engine: Engine, clock: StoreClock) -> None:
         self._engine = engine
@@ -206,7 +213,7 @@ class SQLiteSessions:
     async def find_ended_asks(self, ask_ids: Sequence[str]) -> dict[str, AskRow | None]:
         if not ask_ids:
             return {}
-        rows = await self._engine.read(lambda con: _fetch_many(con, _SQL["find_ended_asks"], list(ask_ids)))
+        rows = await self._engine.read(lambda con: fetch_many(con, _SQL["find_ended_asks"], list(ask_ids)))
         return {row[0]: None if row[1] is None else _ask(row) for row in rows}
 
     async def list_open_asks(self, responder_id: str, *, limit: int, offset: int = 0) -> list[WaitingQuestion]:
@@ -249,7 +256,7 @@ class SQLiteSessions:
                 "sender": wait.sender_id,
                 "thread": wait.thread,
                 "owner": owner,
-                "until": None if wait.timeout is None else due + int(wait.timeout * _SECOND),
+                "until": None if wait.timeout is None else due + int(wait.timeout * SECOND),
                 "within": wait.within,
             }
             connection.execute(_SQL["register_wait"], parameters)
@@ -336,18 +343,7 @@ def _taken(messages: Collection[MessageRow]) -> list[tuple[int, int]]:
 
 
 def _find_asks(connection: apsw.Connection, ids: list[str]) -> list[AskRow]:
-    return [_ask(row) for row in _fetch_many(connection, _SQL["find_asks"], ids)]
-
-
-def _fetch_many(connection: apsw.Connection, sql: str, ids: list[str]) -> list[Any]:
-    """The rows of a statement with :ids, in pieces where they are too big for one text (a gigabyte)."""
-    try:
-        return list(fetch(connection, sql, {"ids": encode(ids)}))
-    except apsw.TooBigError:
-        if len(ids) < 2:
-            raise
-        middle = len(ids) // 2
-        return _fetch_many(connection, sql, ids[:middle]) + _fetch_many(connection, sql, ids[middle:])
+    return [_ask(row) for row in fetch_many(connection, _SQL["find_asks"], ids)]
 
 
 def _session(row: list[Any]) -> SessionRow:

@@ -17,12 +17,11 @@ from ..ports import EndedAsk, NewAnswer, Settlement, Settling
 from ..sql import Queries
 from . import asks
 from .append import store_deliveries
-from .clock import Instant
+from .clock import SECOND, Instant
 from .engine import fetch
 from .rows import encode, merge
 
 _SQL = Queries(__package__, "deliveries")
-_SECOND = 1_000_000
 _HEAD = 6
 """Values of a row of settle_find that are there without an answer, too."""
 
@@ -108,7 +107,7 @@ def _took_effect(note: str | None, state: str, event: str | None) -> bool:
 def _form(settlement: Settlement) -> tuple[object, ...]:
     """How one ends that does not end as done, as settle names it behind the two numbers."""
     how = settlement.how
-    delay = int(settlement.delay * _SECOND) if how is Settling.RETRY else 0
+    delay = int(settlement.delay * SECOND) if how is Settling.RETRY else 0
     uncounted = int(how is Settling.RETURNED)
     wait = delay if delay > 0 else None
     return how.state, 0, None, uncounted, wait, how.event, settlement.reason

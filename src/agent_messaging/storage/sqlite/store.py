@@ -20,7 +20,7 @@ from ..sql import Queries
 from . import schema
 from .archive import SQLiteArchive
 from .backup import Backup
-from .clock import StoreClock, seconds_until
+from .clock import StoreClock, first_of, seconds_until
 from .deliveries import SQLiteDeliveries
 from .directory import SQLiteDirectory
 from .engine import Engine, fetch, fetch_with_damage
@@ -61,7 +61,7 @@ _SYNCHRONOUS = {0: "off", 1: "normal", 2: "full", 3: "extra"}
 
 
 class SQLiteStore:
-    """See ports.Store.
+    """See `ports.Store`.
 
     Args:
         path: The database file, or ":memory:".
@@ -122,7 +122,7 @@ class SQLiteStore:
             found = [fetch(connection, sql, {"now": _BEFORE_ALL, "at": instant.due}) for sql in _DUES]
             late, next_ask = self.deliveries.ask_deadlines.look(connection, instant.due)
             found[0] += [instant.due if late else next_ask]
-            return Dues(*(seconds_until(dues, instant) for dues in found))
+            return Dues(*(seconds_until(first_of(dues), instant) for dues in found))
 
         return await self.engine.read(find)  # one job: each wakes a thread, and the loop after it
 

@@ -38,13 +38,12 @@ from ..ports import (
 )
 from ..sql import Queries
 from . import assigning
-from .clock import Instant, StoreClock, to_datetime, to_datetime_or_none
+from .clock import SECOND, Instant, StoreClock, first_of, seconds_left, to_datetime, to_datetime_or_none
 from .ending import find_held, find_named, release, settle, write
-from .engine import Engine, fetch
+from .engine import Engine, fetch, fetch_many
 from .rows import encode
 
 _SQL = Queries(__package__, "tasks")
-_SECOND = 1_000_000
 _AT_ONCE = 1_000
 """Rows of one kind that `advance` changes in one transaction."""
 _Submission = tuple[Sequence[NewTask], str | None, datetime | None]
@@ -52,7 +51,7 @@ _Submission = tuple[Sequence[NewTask], str | None, datetime | None]
 
 
 class SQLiteTasks:
-    """See ports.TaskPool."""
+    """See `ports.TaskPool`."""
 
     def __init__(self, engine: Engine, clock: StoreClock) -> None:
         self._engine = engine
@@ -140,7 +139,7 @@ class SQLiteTasks:
 
         def cancel(connection: apsw.Connection) -> TaskNews:
             held = find_named(connection, ids)
-            ended = workload.close_tasks(held, workload.End.CANCELLED, reason)
+            ended = workload.cancel_tasks(held, reason)
             write(connection, ended, self._clock.now(now))
             return TaskNews(workload.each_once(ids, held), ended.processes)
 
@@ -178,12 +177,12 @@ class SQLiteTasks:
 
     async def find_tasks(self, task_ids: Collection[str]) -> list[TaskRow]:
         ids = sorted(set(task_ids))
-        rows = await self._engine.read(lambda con: _find(con, "tasks_find", ids))
+        rows = await self._engine.read(lambda con: fetch_many(con, _SQL["tasks_find"], ids))
         return self._engine.aside.all(_row, rows, "a task")
 
     async def find_ended(self, task_ids: Collection[str]) -> dict[str, EndedTask | None]:
         ids = sorted(set(task_ids))
-        rows = await self._engine.read(lambda con: _find(con, "tasks_find_ended", ids))
+        rows = await self._engine.read(lambda con: fetch_many(con, _SQL["tasks_find_ended"], ids))
         known = self._engine.aside.all(_ended, [row for row in rows if row[1] is not None], "a task")
         return {row[0]: None for row in rows if row[1] is None} | {one.task_id: one for one in known}
 
@@ -217,7 +216,7 @@ class SQLiteTasks:
         advanced, next_due = TasksAdvanced(), await self._engine.read(_next_due)
         if next_due is not None and next_due <= instant.due:
             advanced, next_due = await self._engine.write(lambda con: _advance(con, instant))
-        next_in = None if next_due is None else max(0.0, (next_due - instant.due) / _SECOND)
+        next_in = seconds_left(next_due, instant)
         return TasksAdvanced(advanced.released, advanced.expired, advanced.due, advanced.processes, next_in)
 
     async def statistics(self, supervisor: str | None = None, *, now: datetime | None = None) -> TaskStatistics:
@@ -228,8 +227,8 @@ class SQLiteTasks:
         counts, duration, created_at = await self._engine.read(find)
         return TaskStatistics(
             counts=self._engine.aside.counts(TaskState, counts),
-            average_duration=None if duration is None else duration / _SECOND,
-            oldest_queued_age=None if created_at is None else max(0.0, (instant.at - created_at) / _SECOND),
+            average_duration=None if duration is None else duration / SECOND,
+            oldest_queued_age=None if created_at is None else max(0.0, (instant.at - created_at) / SECOND),
         )
 
     async def prune(
@@ -237,7 +236,7 @@ class SQLiteTasks:
     ) -> int:
 
         def prune(connection: apsw.Connection) -> int:
-            before = self._clock.now(now).due - int(older_than * _SECOND)
+            before = self._clock.now(now).due - int(older_than * SECOND)
             wanted = None if states is None else encode(sorted(states))
             connection.execute(_SQL["tasks_prune"], {"before": before, "limit": limit, "states": wanted})
             return connection.changes()
@@ -247,20 +246,9 @@ class SQLiteTasks:
     async def measure(
         self, older_than: float, *, states: Collection[TaskState] | None = None, now: datetime | None = None
     ) -> Stock:
-        before = self._clock.now(now).due - int(older_than * _SECOND)
+        before = self._clock.now(now).due - int(older_than * SECOND)
         parameters = {"before": before, "states": None if states is None else encode(sorted(states))}
         return Stock(*await self._engine.read(lambda con: fetch(con, _SQL["tasks_measure"], parameters)))
-
-
-def _find(connection: apsw.Connection, block: str, ids: Sequence[str]) -> list[Any]:
-    """The rows of these tasks, in pieces where they are too big for one text (a gigabyte)."""
-    try:
-        return list(fetch(connection, _SQL[block], {"ids": encode(ids)}))
-    except apsw.TooBigError:
-        if len(ids) < 2:
-            raise
-        half = len(ids) // 2
-        return [*_find(connection, block, ids[:half]), *_find(connection, block, ids[half:])]
 
 
 def _look(
@@ -295,18 +283,15 @@ def _find_interested(connection: apsw.Connection, ended: workload.Ended) -> set[
 
 
 def _next_due(connection: apsw.Connection) -> int | None:
-    found = fetch(connection, _SQL["tasks_next"], {})
-    return min((due for due in found if isinstance(due, int)), default=None)  # what is no number is never due
+    return first_of(fetch(connection, _SQL["tasks_next"], {}))
 
 
 def _advance(connection: apsw.Connection, instant: Instant) -> tuple[TasksAdvanced, int | None]:
     parameters = {"now": instant.due, "limit": _AT_ONCE}
-    late = workload.close_tasks(
-        find_held(connection, "tasks_find_late", **parameters), workload.End.EXPIRED, "its deadline passed"
-    )
+    late = workload.expire_tasks(find_held(connection, "tasks_find_late", **parameters))
     write(connection, late, instant)
     held = find_held(connection, "tasks_find_overdue", **parameters)
-    overdue = workload.lose_tasks(held, workload.OVERDUE, "it took too long, or its worker is gone")
+    overdue = workload.lose_tasks(held)
     write(connection, overdue, instant)
     connection.execute(_SQL["tasks_due"], parameters)
     due = connection.changes()

@@ -19,7 +19,7 @@ _SQL = Queries(__package__, "topics")
 
 
 class SQLiteTopics:
-    """See ports.TopicStore."""
+    """See `ports.TopicStore`."""
 
     def __init__(self, engine: Engine, clock: StoreClock) -> None:
         self._engine = engine

@@ -10,17 +10,16 @@ import apsw
 
 from ..ports import Beat, NewWorker, WorkerRow, WorkerStatistics
 from ..sql import Queries
-from .clock import Instant, StoreClock
+from .clock import SECOND, Instant, StoreClock
 from .ending import give_back
 from .engine import Engine, fetch
 from .rows import encode, worker_row
 
 _SQL = Queries(__package__, "workers")
-_SECOND = 1_000_000
 
 
 class SQLiteWorkers:
-    """See ports.WorkerStore."""
+    """See `ports.WorkerStore`."""
 
     def __init__(self, engine: Engine, clock: StoreClock) -> None:
         self._engine = engine
@@ -37,7 +36,7 @@ class SQLiteWorkers:
                 "role": worker.role,
                 "capabilities": encode(worker.capabilities),
                 "capacity": worker.capacity,
-                "until": instant.due + int(worker.ttl * _SECOND),
+                "until": instant.due + int(worker.ttl * SECOND),
                 "pulls": int(worker.pulls),
                 "metadata": worker.metadata,
                 "at": instant.at,
@@ -58,7 +57,7 @@ class SQLiteWorkers:
             ids = encode(sorted({beat.worker_id for beat in beats}))
             rows = fetch(connection, _SQL["workers_find"], {"ids": ids, "now": instant.due})
             known = {row[0] for row in rows}
-            signs = [(b.worker_id, instant.due + int(b.ttl * _SECOND), b.status, b.reported) for b in beats]
+            signs = [(b.worker_id, instant.due + int(b.ttl * SECOND), b.status, b.reported) for b in beats]
             connection.execute(_SQL["workers_beat"], {"rows": encode(signs), "at": instant.at})
             if process_id is not None:
                 connection.execute(_SQL["workers_serve"], {"ids": ids, "process": process_id})
@@ -121,7 +120,7 @@ def leave(connection: apsw.Connection, process_ids: Collection[str], worker_id: 
 def forget(connection: apsw.Connection, worker_ids: Collection[str], instant: Instant) -> None:
     """Remove the workers; what they have returns to the queue."""
     if worker_ids:
-        give_back(connection, worker_ids, "the worker left", instant)
+        give_back(connection, worker_ids, instant)
         connection.execute(_SQL["workers_remove"], {"ids": encode(sorted(worker_ids))})
 
 
@@ -129,4 +128,4 @@ def release(connection: apsw.Connection, process_ids: Collection[str], instant: 
     """Take the workers for offline that only these processes served; what was assigned to them returns to the queue."""
     if left := leave(connection, process_ids):
         connection.execute(_SQL["workers_offline"], {"ids": encode(left)})
-        give_back(connection, left, "the worker left", instant)
+        give_back(connection, left, instant)

@@ -217,7 +217,7 @@ local function measure(names, bytes_of)
   return {number, known > 0 and math.floor(bytes / known * number) or 0}
 end
 
--- END_OF and ATTEMPTS_AFTER come from the rules in Python (storage/workload.py), as tables.
+-- END_OF, ATTEMPTS_AFTER and WHY come from the rules in Python (storage/workload.py), as tables.
 local function end_of(how, attempt, most)
   return END_OF[how][attempt >= most and 'last' or 'more']
 end
@@ -225,12 +225,6 @@ end
 local function attempts_after(how, attempt)
   return math.max(attempt + ATTEMPTS_AFTER[how], 0)
 end
-
--- Why something returned, or has failed, of which nobody said it.
-local WHY = {
-  lost = 'process died', lease = 'its lease was over', overdue = 'it took too long, or its worker is gone',
-  expired = 'its deadline passed', stopped = 'the process stopped', left = 'the worker left',
-}
 
 local function names_of(set)
   local names = {}
