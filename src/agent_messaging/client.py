@@ -1,4 +1,7 @@
-"""`AgentMessaging`: start and stop, and the doors to the patterns; it inherits the directory, handlers and workers."""
+"""`AgentMessaging`: start and stop, and the doors to the patterns; it inherits the directory, handlers and workers.
+
+All its public names are promised to users. What `sync`, `testing` and `cli` need besides begins with an underscore.
+"""
 
 from __future__ import annotations
 

@@ -109,10 +109,8 @@ class Engine:
         )
         facts = Facts(ears, self.names)
         self.claims = Claims(deliveries, presence, self.stations, facts)
-        if work is None:
-            self.workplace = Workplace(store, self.timer, self.trouble, is_apart=False)
-        else:
-            self.workplace = Workplace(work, Timer(), Trouble(), is_apart=True)
+        where = (store, self.timer, self.trouble) if work is None else (work, Timer(), Trouble())
+        self.workplace = Workplace(*where, is_apart=work is not None)
         self.lots = Lots(deliveries, sessions, store.parts, self.workplace.store.tasks)
         self.asks = self.lots.asks
         self.notices = Notices(sessions, self.names, self.serving, background, self.decoder, settings)

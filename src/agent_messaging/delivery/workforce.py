@@ -221,7 +221,7 @@ class Workforce(Service):
         self.announcer.worked([], news.processes | news.listeners)
 
     def lose_data(self, error: QueueDataLostError) -> None:
-        """The store has lost data: whoever waits for a task is told, and else the next caller."""
+        """The store has lost data: tell the callers that wait for tasks, or the next caller if nobody waits."""
         if not self.announcer.lots.tasks.fail_all(error):
             self.workplace.lost = error
         self.bell.look()
@@ -229,7 +229,7 @@ class Workforce(Service):
     def _feed(self, tasks: Sequence[NewTask]) -> None:
         """Have the workers ask for these new tasks that are able to do one of them, without a look at the store."""
         kinds = {(task.type, task.needs) for task in tasks if not task.delay}
-        for worker_id in self._enrolled.keys() - self._hungry if kinds else ():
+        for worker_id in self._enrolled.keys() - self._hungry:
             worker = self._enrolled[worker_id]
             if any(worker.takes(kind) and worker.is_able(needs) for kind, needs in kinds):
                 self._hungry.add(worker_id)
@@ -468,8 +468,9 @@ class Workforce(Service):
     async def _find_lost(self) -> None:
         """Stop the runs whose tasks were cancelled, have expired, or are another's."""
         jobs = {job.task.claim: job for job in self.labour.running if not job.is_moot}
-        for claim in await self.tasks.find_lost([*jobs]) if jobs else ():
-            self.labour.lose(jobs[claim])
+        if jobs:
+            for claim in await self.tasks.find_lost([*jobs]):
+                self.labour.lose(jobs[claim])
 
     async def _find_waiting(self) -> None:
         staying = self._enrolled.keys() - self._leaving

@@ -1,6 +1,7 @@
-"""The records and enums that users see, and the mapping that query methods return. Data only, no behaviour.
+"""The records and enums that users see, and the mapping that query methods return.
 
-Instants are aware UTC datetimes. Records are snapshots: they do not follow later changes.
+Instants are aware UTC datetimes. Records are snapshots: they do not follow later changes. They do nothing, but for
+`MessageContext`, whose calls go to what the SDK has put into it.
 """
 
 from ..kinds import HandlerContext as HandlerContext

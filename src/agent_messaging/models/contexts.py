@@ -27,13 +27,13 @@ class Asker(Protocol):
 
 
 class Passing(Protocol):
-    """What passes the ask of a handler's run on, as the SDK does it."""
+    """Passes the ask of a handler's run on, as the SDK does it."""
 
     async def forward(self, to_external_id: str) -> tuple[str, ...]: ...
 
 
 class Parts(Protocol):
-    """What sends the parts of a handler's answer, as the SDK does it."""
+    """Sends the parts of a handler's answer, as the SDK does it."""
 
     async def send(self, payload: Any) -> None: ...
 
@@ -83,13 +83,13 @@ class MessageContext:
     requires_reply: bool = False
     is_meeting_message: bool = False
     turn: Turn | None = None
-    """In a turn handler: the turn it is called for, with what was said since the agent's last speech."""
+    """The turn for which a turn handler is called, with what was said since the agent's last speech."""
     attempt: int = 1
     """1 in the first run; a repeat (after a failure, a crash or a timeout) counts up."""
     thread: str | None = None
-    """Of a conversation message: the name of its thread; None is the main one."""
+    """The name of the thread of a conversation message; None is the main one."""
     topic: str | None = None
-    """Of a message that was published: the topic, not the pattern by which the agent is subscribed."""
+    """The topic of a message that was published, not the pattern by which the agent is subscribed."""
     asker: Asker | None = field(default=None, repr=False, compare=False)
     """Made by the SDK for the run of an ask; see `is_abandoned`."""
     passing: Passing | None = field(default=None, repr=False, compare=False)

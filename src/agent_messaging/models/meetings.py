@@ -64,13 +64,13 @@ class MeetingStatusResponse(Record):
     """In the order of joining, the host first, without those who left."""
     participant_count: int
     participant_details: list[Record]
-    """Of all of them: agent_id, join_order, status, joined_at, left_at."""
+    """A mapping for each of them: agent_id, join_order, status, joined_at, left_at."""
     turn: int | None
     turn_duration: float | None
     turn_started_at: datetime | None
     turn_deadline: datetime | None
     seconds_left: float | None
-    """Of the turn, when it was asked."""
+    """Seconds that were left of the turn when this was asked; None: it does not end by time."""
     turns_taken: int
     max_turns: int | None
     max_duration: float | None
@@ -153,7 +153,7 @@ class Turn:
     """A turn that an agent has, or the end of its meeting; false at the end."""
 
     number: int | None
-    """Acts can be bound to it; None at the end."""
+    """The number to which acts can be bound; None at the end."""
     deadline: datetime | None
     """When it ends by itself; None: never."""
     messages: tuple[Record, ...]

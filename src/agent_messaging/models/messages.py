@@ -41,7 +41,7 @@ class Session(Snapshot):
     agent_a_id: UUID
     agent_b_id: UUID
     thread: str | None = None
-    """None is the main one."""
+    """The name of its thread; None is the main one."""
     status: SessionStatus
     locked_agent_id: UUID | None = None
     created_at: datetime
@@ -58,7 +58,7 @@ class Message(Snapshot, Generic[T]):
     recipient_id: UUID | None = None
     session_id: UUID | None = None
     thread: str | None = None
-    """Of a conversation; None is the main one."""
+    """The thread of a conversation message; None is the main one."""
     meeting_id: UUID | None = None
     message_type: MessageType
     content: T
@@ -126,7 +126,7 @@ class Receipt:
     events: tuple[ReceiptEvent, ...]
     """Its life so far, oldest first."""
     way: tuple[str, ...] = ()
-    """Of an ask that was passed on: the external ids of the agents that have had it, in order. The last one has it."""
+    """The external ids of the agents that have had an ask which was passed on, in order. The last one has it."""
 
     @property
     def is_final(self) -> bool:
@@ -150,7 +150,7 @@ class DeadLetter:
     created_at: datetime
     died_at: datetime
     topic: str | None = None
-    """Of a message that was published: the topic."""
+    """The topic of a message that was published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +159,11 @@ class PrunedKind:
 
     kind: Prunable
     number: int
-    """So many were pruned, or would be."""
+    """How many were pruned, or would be."""
     size_bytes: int
-    """What they took, about."""
+    """The bytes that they took, about."""
     kept: Mapping[Keeping, int]
-    """Those that are old enough and stay all the same, by the reason."""
+    """How many are old enough and stay all the same, by the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,18 +172,18 @@ class PruneReport:
 
     kinds: tuple[PrunedKind, ...]
     is_dry_run: bool
-    """Nothing was pruned, only counted."""
+    """Whether nothing was pruned, only counted."""
     released_bytes: int = 0
-    """They went back to the system. What did not is filled by new messages."""
+    """The bytes that went back to the system. New messages fill the rest."""
     advice: str | None = None
     """What to do where a store that is full of free pages cannot give them back."""
 
     @property
     def number(self) -> int:
-        """Of all kinds."""
+        """How many were pruned, or would be, of all kinds."""
         return sum(one.number for one in self.kinds)
 
     @property
     def size_bytes(self) -> int:
-        """Of all kinds, about."""
+        """The bytes that they took, of all kinds, about."""
         return sum(one.size_bytes for one in self.kinds)
