@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from agent_messaging import AgentMessaging, Config, TaskContext
 from agent_messaging.exceptions import DatabaseError, StorageBusyError
 from agent_messaging.models import TaskState
 from agent_messaging.storage.ports import Assigned, Settling, TaskClaim, TaskRequest, TaskSettlement
 from agent_messaging.storage.postgres import assigning
 from agent_messaging.storage.postgres.store import PostgresStore
+from agent_messaging.storage.postgres.tasks import PostgresTasks
 from tests.conformance.coordination import Crew
 from tests.postgres.conftest import StoreMaker, execute
 from tests.support import eventually
@@ -105,9 +107,8 @@ async def test_a_claim_that_is_still_being_committed_is_listed(
     assert await listing == [TaskClaim("t", 1)]
 
 
-async def test_a_page_of_tasks_is_ended_and_taken_in_five_round_trips(
-    postgres_dsn: str, open_store: StoreMaker
-) -> None:
+async def test_a_page_of_tasks_is_ended_and_taken_in_few_round_trips(postgres_dsn: str, open_store: StoreMaker) -> None:
+    """In one, if one worker takes and there is nothing to judge."""
     store = await open_store(postgres_dsn, max_pool_size=1)
     crew, seen = Crew(store), list[str]()
     await crew.hire("a", capacity=40, pulls=True)
@@ -120,12 +121,73 @@ async def test_a_page_of_tasks_is_ended_and_taken_in_five_round_trips(
     await crew.submit(*(f"t{n}" for n in range(80)), *(crew.task(f"o{n}", "other") for n in range(80)))
     taken = (await crew.pool.exchange([], requests, owner=crew.owner)).claimed
     await store.engine.run(count_statements, write=False)
-    seen.clear()
-    ends = [TaskSettlement(one.claim, Settling.DONE, "1", 0) for one in taken]
-    exchanged = await crew.pool.exchange(ends, requests, owner=crew.owner)
-    assert exchanged.moved == [True] * 64
-    assert len(exchanged.claimed) == 64
-    assert len(seen) <= 5, seen
+    for wanted, statements, number in ((requests, 5, 64), (requests[:1], 1, 16), ([], 1, 0)):
+        seen.clear()
+        ends = [TaskSettlement(one.claim, Settling.DONE, "1", 0) for one in taken]
+        exchanged = await crew.pool.exchange(ends, wanted, owner=crew.owner)
+        taken = exchanged.claimed
+        assert exchanged.moved == [True] * len(ends)
+        assert len(taken) == number
+        assert len(seen) == statements, seen
+    await crew.pool.exchange([TaskSettlement(one.claim, Settling.DONE, "1", 0) for one in taken], (), owner=crew.owner)
+    assert [(await crew.worker(name)).booked for name in "ab"] == [0, 0]
+
+
+async def test_what_has_to_be_judged_is_no_plain_page(postgres_dsn: str, open_store: StoreMaker) -> None:
+    """An end that does not hold spoils no other; suspects are taken by the rules; no worker gets more than fits."""
+    store = await open_store(postgres_dsn)
+    crew = Crew(store)
+    await crew.hire("a", capacity=3, pulls=True, process_id=crew.owner)
+    await crew.submit("t1", "t2", "t3", "t4", "t5")
+    request = TaskRequest("a", 3, 30.0)
+    one, two, three = (await crew.pool.exchange([], [request], owner=crew.owner)).claimed
+    done = [TaskSettlement(task.claim, Settling.DONE, "1", 0) for task in (one, two)]
+    await crew.pool.cancel([two.claim.task_id], "no")
+    exchanged = await crew.pool.exchange(done, [request], owner=crew.owner)
+    assert exchanged.moved == [True, False]
+    four, five = exchanged.claimed
+    assert await crew.states() == {"t1": "done", "t2": "cancelled", "t3": "running", "t4": "running", "t5": "running"}
+    assert (await crew.pool.exchange(done[:1], [request], owner=crew.owner)).moved == [True]  # a repeat
+
+    await crew.submit("t6", "t7")
+    exchanged = await crew.pool.exchange(
+        [TaskSettlement(three.claim, Settling.DONE, "1", 0)], [request], owner=crew.owner
+    )
+    (six,) = exchanged.claimed  # it asked for three, and has room for one
+    await crew.pool.release_tasks([crew.owner])
+    ends = [TaskSettlement(task.claim, Settling.DONE, "1", 0) for task in (four, five, six)]
+    exchanged = await crew.pool.exchange(ends, [request], owner=crew.owner)
+    assert exchanged.moved == [False] * 3
+    assert sorted(task.is_suspect for task in exchanged.claimed) == [False, True]
+    assert (await crew.worker("a")).booked == 2
+
+
+async def test_half_of_the_tasks_run_while_the_server_settles_the_others(
+    postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the process waits for the server, and then the server for the process."""
+    under_way, ran = list[object](), list[bool]()
+
+    async def exchange(pool: PostgresTasks, *values: Any, **named: Any) -> Any:
+        under_way.append(None)
+        try:
+            return await original(pool, *values, **named)
+        finally:
+            under_way.pop()
+
+    original = PostgresTasks.exchange
+    monkeypatch.setattr(PostgresTasks, "exchange", exchange)
+    sdk = AgentMessaging[Any, Any, Any](Config(url=postgres_dsn))
+
+    @sdk.register_task_handler("w", capabilities=["build"], max_concurrent_tasks=32)
+    async def build(payload: dict[str, Any], context: TaskContext) -> None:
+        ran.append(bool(under_way))
+
+    async with sdk:
+        async for outcome in sdk.tasks.map("build", [{}] * 128):
+            assert outcome.error is None
+    assert len(ran) == 128
+    assert sum(ran) >= 96
 
 
 async def test_changes_of_counts_are_added_up_once_many_wait(

@@ -158,6 +158,7 @@ class Engine:
             runs.retry,
             TaskFacts(ears),
             max_bytes=settings.max_payload_bytes,
+            gives_way=self.workplace.store.capabilities.works_apart,
         )
         self.workforce = Workforce(
             self.workplace,

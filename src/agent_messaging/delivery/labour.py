@@ -64,6 +64,7 @@ class Labour:
         facts: TaskFacts,
         *,
         max_bytes: int,
+        gives_way: bool,
     ) -> None:
         self.tasks = tasks
         self.facts = facts
@@ -73,6 +74,8 @@ class Labour:
         self.retry = retry
         self.max_bytes = max_bytes
         """The largest result."""
+        self.gives_way = gives_way
+        """Runs begin behind what is under way to the store: while its server works, they do."""
         self.running: dict[Job, None] = {}
         self._reports: dict[Job, tuple[float, str | None]] = {}
         self._reporting = SingleFlight(self._write_reports, "writing the progress of tasks")
@@ -135,6 +138,8 @@ class Labour:
     # --- one run ------------------------------------------------------------------------------------------------------
 
     async def _work(self, job: Job) -> None:
+        if self.gives_way:
+            await asyncio.sleep(0)
         if self.facts.ears.watchers:
             self.facts.begin(job.task)
         try:

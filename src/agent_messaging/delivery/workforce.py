@@ -49,6 +49,9 @@ MOST_ASSIGNED = 1_000
 """Tasks that are assigned again at once."""
 MOST_TAKEN = 256
 """Tasks that a worker takes in one commit: their payloads are read together, and may be a megabyte each."""
+WORTH_HALVING = 16
+"""Places of a worker from which on it takes half of them at once, where a server does the work: the runs of one half go
+on while the server settles the other half and finds what follows. With the whole, one waits for the other."""
 _SURE_ENDS = {Settling.DONE: TaskState.DONE, Settling.DEAD: TaskState.FAILED}
 """Ends that depend on nothing else in the store: a retry may be the last attempt there."""
 BEATS = 3
@@ -313,9 +316,14 @@ class Workforce(Service):
             if self.handlers.find(worker_id) is not worker:
                 continue  # it went, or another came, since they were enrolled: the next exchange sees to it
             self._resume_at.pop(worker_id, None)
-            room = min(worker.capacity - busy.get(worker_id, 0), MOST_TAKEN)
+            room = min(worker.capacity - busy.get(worker_id, 0), self._most_taken(worker))
             requests += self._requests_of(worker, room)
         return requests
+
+    def _most_taken(self, worker: TaskHandler) -> int:
+        """How many tasks a worker takes in one commit."""
+        is_halved = self.workplace.store.capabilities.works_apart and worker.capacity >= WORTH_HALVING
+        return min((worker.capacity + 1) // 2 if is_halved else worker.capacity, MOST_TAKEN)
 
     def _requests_of(self, worker: TaskHandler, room: int) -> list[TaskRequest]:
         if worker.rate is not None:

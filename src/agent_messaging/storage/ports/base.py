@@ -19,6 +19,11 @@ class Capabilities:
     appends_at_once: int = 1
     """Appends of one process that are worth having in flight together: more than one where a server does the work."""
 
+    @property
+    def works_apart(self) -> bool:
+        """Whether a server does the work, beside which this process can do something else."""
+        return self.appends_at_once > 1
+
 
 @dataclass(frozen=True, slots=True)
 class Dues:

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from ...models import TaskState
+from ...records import dataclass
 from .. import choosing, task_texts, workload
 from ..ports import (
     CLAIM_MARGIN,
@@ -21,6 +22,7 @@ from ..ports import (
     ClaimedTask,
     KnownTask,
     NewTask,
+    Settling,
     TaskClaim,
     TaskNews,
     TaskRequest,
@@ -38,6 +40,16 @@ _SPARE = 64
 """More candidates than are wanted: others may be about to take the first ones."""
 SPARE_WORKERS = (8, 128, 2_048, 32_768)
 """The same of workers, which are all locked. Where more were lost, the call begins anew with the next number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """What a plain exchange did: every settlement took effect."""
+
+    processes: set[str]
+    claimed: list[ClaimedTask]
+    is_open: bool
+    """There is more to judge before anything is taken."""
 
 
 class CrowdedError(Exception):
@@ -143,6 +155,36 @@ async def find_takeable(
     return [tuple(row) for row in found], {id: row["capacity"] - row["booked"] for id, row in takers.items()}
 
 
+def is_plain(settlements: Sequence[TaskSettlement], requests: Sequence[TaskRequest]) -> bool:
+    """Whether runs have simply ended, each once, and at most one worker takes others.
+
+    Then there is nearly always nothing to judge; `exchange_plain` finds out.
+    """
+    return (
+        len(requests) <= 1
+        and all(settlement.how is Settling.DONE for settlement in settlements)
+        and len({settlement.claim.task_id for settlement in settlements}) == len(settlements)
+    )
+
+
+async def exchange_plain(
+    connection: Connection,
+    settlements: Sequence[TaskSettlement],
+    requests: Sequence[TaskRequest],
+    owner: str,
+    now: datetime | None,
+) -> Plain | None:
+    """Do by one statement what is plain; None: it is not, and nothing was done."""
+    ends = columns(((one.claim.task_id, one.claim.token, one.result, one.checksum) for one in settlements), 4)
+    wanted = columns(((*_wanted(request), request.run_limit) for request in requests), 5)
+    first, *rows = await connection.fetch(
+        _SQL["tasks_exchange_plain"], *ends, *wanted, _SPARE, owner, CLAIM_MARGIN, now
+    )
+    if not first["is_plain"]:
+        return None
+    return Plain(set(first["told"] or ()), [_claimed(tuple(row)[3:]) for row in rows], first["is_open"])
+
+
 async def exchange(
     connection: Connection,
     settlements: Sequence[TaskSettlement],
@@ -155,16 +197,8 @@ async def exchange(
     ended = await judge(connection, settlements, {worker_id for worker_id, _ in asked})
     if not asked:
         return await write(connection, ended, now), []
-    wanted = [
-        (
-            request.worker_id,
-            request.limit,
-            None if request.types is None else json.dumps(request.types),
-            json.dumps(request.but),
-        )
-        for request in requests
-    ]
-    found = await connection.fetch(_SQL["tasks_exchange"], *end_columns(ended), *columns(wanted, 4), _SPARE, owner, now)
+    wanted = columns(map(_wanted, requests), 4)
+    found = await connection.fetch(_SQL["tasks_exchange"], *end_columns(ended), *wanted, _SPARE, owner, now)
     room = {requests[row["number"]].worker_id: row["room"] for row in found}
     has_suspect = any(row["suspect"] for row in found) and await _has_suspect(connection, owner)
     chosen = choosing.share([tuple(row)[:5] for row in found], asked, room, has_suspect=has_suspect)
@@ -173,6 +207,11 @@ async def exchange(
     rows = [(seq, requests[number].worker_id, requests[number].run_limit) for number, _, _, seq, _ in chosen]
     taken = await connection.fetch(_SQL["tasks_take"], *columns(rows, 3), owner, CLAIM_MARGIN, now)
     return ended, [_claimed(row) for row in taken]
+
+
+def _wanted(request: TaskRequest) -> tuple[object, ...]:
+    types = None if request.types is None else json.dumps(request.types)
+    return request.worker_id, request.limit, types, json.dumps(request.but)
 
 
 async def _has_suspect(connection: Connection, owner: str) -> bool:

@@ -134,12 +134,32 @@ class PostgresTasks:
         owner: str,
         now: datetime | None = None,
     ) -> Exchanged:
+        if not settlements and not requests:
+            return Exchanged([], set(), [])
+        if assigning.is_plain(settlements, requests):
+            work = partial(assigning.exchange_plain, settlements=settlements, requests=requests, owner=owner, now=now)
+            plain = await self._engine.run(work, write=True, single=True, repeatable=not requests)
+            if plain is not None:
+                moved, processes = [True] * len(settlements), plain.processes
+                if not plain.is_open:
+                    return Exchanged(moved, processes, plain.claimed)
+                rest = await self._exchange((), requests, owner, now)
+                return Exchanged(moved, processes | rest.processes, rest.claimed)
+        return await self._exchange(settlements, requests, owner, now)
+
+    async def _exchange(
+        self,
+        settlements: Sequence[TaskSettlement],
+        requests: Sequence[TaskRequest],
+        owner: str,
+        now: datetime | None,
+    ) -> Exchanged:
+        """The same with the rules."""
+
         async def work(connection: Connection) -> Exchanged:
             ended, claimed = await assigning.exchange(connection, settlements, requests, owner, now)
             return Exchanged(ended.moved, await _find_interested(connection, ended), claimed)
 
-        if not settlements and not requests:
-            return Exchanged([], set(), [])
         # Settling alone answers a repeat as the first time; a claim would be lost by it.
         return await self._engine.run(work, write=True, repeatable=not requests)
 

@@ -307,22 +307,25 @@ begin
   end if;
 end $$;
 
--- Counts anew what these workers have. Nothing is counted on: so the number is right whatever happened.
-create function count_workers(ids text[], at timestamptz) returns void language plpgsql as $$
+-- Counts anew what these workers have. Nothing is counted on: so the number is right whatever happened. Who has less than
+-- before is idle since now, and so are those of `ended`: they had less for a moment.
+create function count_workers(ids text[], at timestamptz, ended text[] default '{}') returns void language plpgsql as $$
 #variable_conflict use_column
 begin
-  update workers w set booked = held.number, idle_at = case when held.number < w.booked then at else w.idle_at end
+  update workers w set booked = held.number,
+    idle_at = case when held.number < w.booked or w.id = any(ended) then at else w.idle_at end
   from (
     select i.id, (
       select count(*) from tasks t where t.worker_id = i.id and t.state in ('assigned', 'running')
     )::integer as number
     from unnest(ids) as i (id)
   ) held
-  where w.id = held.id and w.booked <> held.number;
+  where w.id = held.id and (w.booked <> held.number or w.id = any(ended));
 end $$;
 
 -- Locks the workers that have these tasks, those that are about to take some, and then the tasks. It is the order everywhere;
--- workers are locked in the order of id, tasks in that of seq.
+-- workers are locked in the order of id, tasks in that of seq. (Written so that only the index of ids fits: that of what is held,
+-- which is small when a plan is made, would be read whole for all workers of the store.)
 create function lock_tasks(ids text[], takers text[]) returns table (
   id text, seq bigint, state text, token integer, attempt integer, max_attempts integer, ended_as text, worker_id text,
   owner text, origin text, suspect boolean
@@ -332,7 +335,7 @@ begin
   perform from workers w
   where w.id = any(takers || array(
     select t.worker_id from unnest(ids) as i (id) join tasks t on t.id = i.id
-    where t.state in ('assigned', 'running') and t.worker_id is not null
+    where t.state || '' in ('assigned', 'running') and t.worker_id || '' is not null
   ))
   order by w.id for update;
   return query
@@ -467,9 +470,10 @@ begin
   order by c.number, c.rank, c.priority, c.seq;
 end $$;
 
--- Lets workers take tasks that are locked, and counts what they have then. A run ends before its deadline.
+-- Lets workers take tasks that are locked, and counts what they have then, and those that have ended something before. A run
+-- ends before its deadline.
 create function take_tasks(
-  seqs bigint[], worker_ids text[], run_limits float8[], owner_id text, margin float8, at timestamptz
+  seqs bigint[], worker_ids text[], run_limits float8[], owner_id text, margin float8, at timestamptz, ended text[] default '{}'
 ) returns table (
   id text, token integer, worker_id text, attempt integer, max_attempts integer, type text, description text,
   priority smallint, content text, checksum bigint, supervisor text, origin text, created_at timestamptz, run_limit float8,
@@ -492,7 +496,79 @@ begin
   select t.id, t.token, t.worker_id, t.attempt, t.max_attempts, t.type, t.description, t.priority, t.content, t.checksum,
     t.supervisor, t.origin, t.created_at, t.run_limit, t.asked_limit, t.left, t.suspect, t.trace
   from taken t order by t.position;
-  perform count_workers(array(select distinct w from unnest(worker_ids) w), at);
+  perform count_workers(array(select distinct w from unnest(worker_ids || ended) w), at, ended);
+end $$;
+
+-- A page that nobody has to judge, in one step: ends runs that are done, and lets one worker take the next tasks. That is so if
+-- each run is the open claim of its task, and what the worker may take fits its room and holds no suspect. This function holds
+-- no rule: where one is needed, the first row tells it, and the client goes the way of `lock_tasks`. If it `is_plain`, the runs
+-- have ended; otherwise nothing was changed. If it `is_open`, there may be something to take that was not taken.
+create function exchange_plain_tasks(
+  ids text[], tokens integer[], results text[], checksums bigint[],
+  takers text[], limits integer[], types text[], but text[], run_limits float8[], spare integer, owner_id text, margin float8,
+  at timestamptz
+) returns table (
+  is_plain boolean, is_open boolean, told text[],
+  id text, token integer, worker_id text, attempt integer, max_attempts integer, type text, description text,
+  priority smallint, content text, checksum bigint, supervisor text, origin text, created_at timestamptz, run_limit float8,
+  asked_limit float8, "left" float8, suspect boolean, trace text
+) language plpgsql as $$
+#variable_conflict use_column
+declare
+  holders text[];
+  seqs bigint[];
+  number integer;
+begin
+  perform from workers w
+  where w.id = any(takers || array(
+    select t.worker_id from unnest(ids) as i (id) join tasks t on t.id = i.id
+    where t.state || '' in ('assigned', 'running') and t.worker_id || '' is not null
+  ))
+  order by w.id for update;
+  with held as materialized (
+    select t.seq, t.worker_id, t.origin from unnest(ids, tokens) as i (id, token) join tasks t on t.id = i.id
+    where t.token = i.token and t.state || '' = 'running'
+    order by t.seq for update of t
+  )
+  select count(*), array_agg(distinct h.worker_id), array_agg(distinct h.origin::text) filter (where h.origin is not null)
+  into number, holders, told from held h;
+  is_plain := number = cardinality(ids);
+  is_open := false;
+  if not is_plain then
+    return next;
+    return;
+  end if;
+
+  if number > 0 then
+    update tasks t set state = 'done', run_at = null, until_at = null, suspect = false, queued_at = at, ended_as = 'done',
+      reason = null, result = i.result, result_checksum = i.checksum, fraction = 1.0, settled_at = at
+    from unnest(ids, results, checksums) as i (id, result, checksum)
+    where t.id = i.id;
+  end if;
+  if cardinality(takers) > 0 then
+    -- The room is what is left without those that have ended just now, which the worker still counts.
+    select array_agg(f.seq order by f.rank, f.priority, f.seq),
+      coalesce(bool_or(f.suspect) or count(*) filter (where f.rank > 0) > (
+        select w.capacity - count(t.seq) from workers w
+        left join tasks t on t.worker_id = w.id and t.state in ('assigned', 'running')
+        where w.id = takers[1] group by w.id
+      ), false)
+    into seqs, is_open
+    from exchange_tasks(
+      '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', takers, limits, types, but, spare, owner_id, at
+    ) f;
+  end if;
+  return next;
+  if seqs is not null and not is_open then
+    return query
+    select null::boolean, null::boolean, null::text[], t.*
+    from take_tasks(
+      seqs, array_fill(takers[1], array[cardinality(seqs)]), array_fill(run_limits[1], array[cardinality(seqs)]), owner_id,
+      margin, at, coalesce(holders, '{}')
+    ) t;
+  else
+    perform count_workers(holders, at, holders) where number > 0;
+  end if;
 end $$;
 
 create table schedules (

@@ -151,6 +151,11 @@ select * from exchange_tasks($1::bigint[], $2::text[], $3::integer[], $4::float8
   $8::text[], $9::bigint[], $10::boolean[], $11::boolean[], $12::text[], $13::text[], $14::integer[], $15::text[], $16::text[],
   $17::integer, $18::text, coalesce($19::timestamptz, store_now()))
 
+-- name: tasks_exchange_plain
+-- PostgreSQL alone: a page of runs that are done, and of tasks for one worker, is one round trip.
+select * from exchange_plain_tasks($1::text[], $2::integer[], $3::text[], $4::bigint[], $5::text[], $6::integer[], $7::text[],
+  $8::text[], $9::float8[], $10::integer, $11::text, $12::float8, coalesce($13::timestamptz, store_now()))
+
 -- name: tasks_find_suspect
 -- Whether this process runs a task whose process died before.
 select exists (select from tasks where state = 'running' and owner = $1::text::uuid and suspect) as has_suspect
