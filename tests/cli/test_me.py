@@ -332,12 +332,14 @@ async def test_a_store_that_fails_is_told_of_and_seen_again_when_it_is_back(
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 async def test_what_was_written_and_not_sent_is_kept_and_the_help_is_whole(url: str, bob: AgentMessaging[Any]) -> None:
     async with seated(url, size=(60, 20)) as seat:
+        await seat.press("s")
+        await seat.see("s has nothing to do here.")
         await seat.press("n")
         await seat.see("A note")
         await seat.press(*"bob", "tab", *"draft", "escape", "n")
         await seat.see("draft")
         await seat.press("ctrl+t", "ctrl+t", "ctrl+s")
-        await seat.see("Say to whom it goes.")
+        await seat.see("Say to whom it goes.", "Esc", "cancel")  # the last line is on the screen
         seat.program.screen.query_one("#name").value = "bob"  # type: ignore[attr-defined]
         await seat.press("ctrl+s")
         await seat.see("This is not JSON")

@@ -68,6 +68,8 @@ def _meeting(agent: str, one: Record) -> Line:
         text = f"{one.current_speaker} speaks" + (f", {time} left" if time else "")
     elif one.status is MeetingStatus.READY and one.host_id == agent:
         text = "everybody is there; b begins it"
+    elif one.status is MeetingStatus.CREATED:
+        text = "not everybody is there yet"
     else:
         text = ""
     text = joined([text, f"{number(one.turns_taken, 'turn')} taken" if one.turns_taken else ""])

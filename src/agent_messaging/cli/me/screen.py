@@ -15,7 +15,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from rich.text import Text
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
@@ -63,11 +63,12 @@ class Screen(Typed):
         Binding("l", "leave", "Leave it"),
         Binding("b", "begin", "Begin it"),
         Binding("e", "end", "End it"),
+        # Where a line is too short for all of them, these are seen.
+        Binding("escape", "back", "Back"),
+        Binding("question_mark,f1", "keys", "Keys", key_display="?"),
         Binding("n", "note", "Note"),
         Binding("a", "ask", "Ask"),
         Binding("slash", "search", "Search", key_display="/"),
-        Binding("escape", "back", "Back"),
-        Binding("question_mark,f1", "keys", "Keys", key_display="?"),
         Binding("q", "leave_program", "Quit"),
         Binding("ctrl+c,ctrl+q", "leave_program", show=False),
     ]
@@ -290,6 +291,12 @@ class Screen(Typed):
             case "back":
                 return self.opened is not None
         return True
+
+    def on_key(self, event: events.Key) -> None:
+        """Say of a key that it can do nothing now, where it can at other times."""
+        is_known = event.key in self._bindings.key_to_bindings and event.key != "escape"
+        if is_known and len(self.screen_stack) == 1 and event.key not in self.screen.active_bindings:
+            self.say(f"{event.key} has nothing to do here. ? shows the keys.")
 
     # --- moving about -------------------------------------------------------------------------------------------------
 
