@@ -163,6 +163,7 @@ class Append:
         """One for each message, numbered from `seq`; decides which are claimed."""
         now, at = self.instant
         busy = self.busy
+        ends: dict[tuple[float, float | None], int] = {}
         rows: list[tuple[object, ...]] = []
         for group, outcome, plan in accepted:
             is_done = plan is not None and plan.is_done
@@ -175,11 +176,14 @@ class Append:
                 rare = (wait or None, left, group.ask_timeout, 1 if is_done else None, plan.thread, *ask)
             elif wait or left is not None:
                 rare = (wait or None, left)
-            until = now + int(claim_limit(group.run_limit, group.ask_timeout) * SECOND)
+            limits = (group.run_limit, group.ask_timeout)
+            if (until := ends.get(limits)) is None:
+                until = ends[limits] = now + int(claim_limit(*limits) * SECOND)
             for delivery in group.deliveries:
                 is_claimed = False
                 if not wait and not is_done:
-                    lane = _lane(group, delivery)
+                    # What goes into another thread than it names is an answer, which nobody claims.
+                    lane = (delivery.recipient_id, group.kind, group.sender_id, group.thread)
                     if delivery.claim and lane not in busy:
                         is_claimed = True
                         outcome.claims[delivery.message_id] = Claim(seq, 1, 1)
@@ -230,8 +234,3 @@ def _read_ids(text: str) -> list[str] | None:
     except ValueError:
         return None
     return ids if isinstance(ids, list) and all(isinstance(id, str) for id in ids) else None
-
-
-def _lane(group: NewGroup, delivery: NewDelivery) -> Lane:
-    # What goes into another thread than it names is an answer, which nobody claims.
-    return (delivery.recipient_id, group.kind, group.sender_id, group.thread)
