@@ -1,4 +1,4 @@
-"""Futures and tasks whose caller may be cancelled in the very step in which they fail.
+"""Futures and tasks whose caller may be cancelled in the very step in which they fail, and calls from other threads.
 
 The event loop then hands the caller the cancellation, and nobody takes the error: when the future is collected, asyncio
 reports it as never retrieved. So every error here is taken at once. A caller that waits raises it all the same.
@@ -7,7 +7,8 @@ reports it as never retrieved. So every error here is taken at once. A caller th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -18,6 +19,12 @@ def fail(future: asyncio.Future[Any], error: BaseException) -> None:
     if not future.done():
         future.set_exception(error)
         future.exception()
+
+
+def call_from_thread(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *arguments: Any) -> None:
+    """Have a loop call a function, from whatever thread. Where the loop is closed nothing happens: nobody is there."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *arguments)
 
 
 def take_error(future: asyncio.Future[Any]) -> None:

@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Callable
 
 from ..exceptions import AgentNotFoundError, EventLoopError, NotInitializedError
+from ..futures import call_from_thread
 from ..models import AskState
 from .asks import AskOutcome
 from .waiting import Waiters
@@ -79,8 +80,7 @@ class Abandonment:
             if asyncio._get_running_loop() is self._loop:
                 self.want()
             else:
-                with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
-                    self._loop.call_soon_threadsafe(self.want)
+                call_from_thread(self._loop, self.want)
         return self._has_left
 
     async def wait_until_left(self) -> None:

@@ -1,7 +1,8 @@
-"""Tasks in the background: starting those that call functions of the user's, and ending.
+"""Tasks in the background: beginning them, starting those that call functions of the user's, and ending them.
 
-Tasks run in the context in which the SDK was started. A task would otherwise inherit the context variables of the call
-that happened to start it: a handler would work under the request id, or in the trace, of an unrelated sender.
+`Background` starts tasks in the context in which the SDK was started. They would otherwise inherit the context
+variables of the call that happened to start them: a handler would work under the request id, or in the trace, of an
+unrelated sender.
 """
 
 from __future__ import annotations
@@ -12,6 +13,14 @@ from contextvars import copy_context
 from typing import Any, TypeVar
 
 R = TypeVar("R")
+
+
+def begin(work: Coroutine[Any, Any, R], name: str, tasks: set[asyncio.Task[Any]]) -> asyncio.Task[R]:
+    """Start a task in the context of the caller, and keep it among these until it has ended: the loop does not."""
+    task = asyncio.create_task(work, name=name)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    return task
 
 
 async def end_within(tasks: Collection[asyncio.Task[None]], timeout: float) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from ..futures import outlive
-from .background import end_within
+from .background import begin, end_within
 from .services import Service
 
 R = TypeVar("R")
@@ -27,10 +27,7 @@ class Commits(Service):
 
     async def run(self, work: Coroutine[Any, Any, R]) -> R:
         """Commit and announce; a cancelled caller only detaches."""
-        task = asyncio.create_task(work, name="agent-messaging-commit")
-        self._going.add(task)
-        task.add_done_callback(self._going.discard)
-        return await outlive(task)
+        return await outlive(begin(work, "agent-messaging-commit", self._going))
 
     async def aclose(self, timeout: float) -> None:
         """Wait so many seconds for the commits under way."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import Config
 from ..exceptions import DatabaseError, EventLoopError, OutcomeUnknownError
+from ..futures import call_from_thread
 from ..handlers.events import MeetingEventHandler
 from ..handlers.registry import Registry
 from ..handlers.tasks import TaskHandlers
@@ -220,11 +221,7 @@ class Engine:
         Raises:
             EventLoopError: It is on another loop, or on none.
         """
-        try:
-            here = asyncio.get_running_loop()
-        except RuntimeError:
-            here = None
-        if here is not self.loop:
+        if asyncio._get_running_loop() is not self.loop:
             raise EventLoopError
 
     def is_handler(self, task: asyncio.Task[Any] | None) -> bool:
@@ -242,13 +239,10 @@ class Engine:
     def event_handlers_changed(self) -> None:
         """Handlers of events came or went, in whatever thread."""
         assert self.loop is not None
-        try:
-            self.check_loop()
-        except EventLoopError:
-            if not self.loop.is_closed():
-                self.loop.call_soon_threadsafe(self.events.follow)
-        else:
+        if asyncio._get_running_loop() is self.loop:
             self.events.follow()
+        else:
+            call_from_thread(self.loop, self.events.follow)
         self.serving.handlers_changed()
 
     def figures(self) -> ProcessFigures:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import field
@@ -13,7 +12,7 @@ from typing import Any
 from ..bodies import open_as
 from ..clock import monotonic
 from ..exceptions import PayloadError, StorageCorruptError
-from ..futures import cancel_all
+from ..futures import call_from_thread, cancel_all
 from ..handlers.running import UnreadableError, run_handler
 from ..handlers.tasks import TaskContext, TaskHandler
 from ..handlers.threads import DaemonThreads
@@ -194,8 +193,7 @@ class Labour:
     def _report(self, loop: asyncio.AbstractEventLoop, job: Job, fraction: float, note: str | None) -> None:
         """In any thread."""
         told = fraction, None if note is None else clean_reason(note)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: a thread has outlived its run
-            loop.call_soon_threadsafe(self._take_report, job, told)
+        call_from_thread(loop, self._take_report, job, told)
 
     def _take_report(self, job: Job, told: tuple[float, str | None]) -> None:
         if not job.is_moot and job.context.report is not None:

@@ -7,16 +7,14 @@ is told of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Collection
 
 from ..exceptions import DatabaseError, OutcomeUnknownError
-from ..futures import outlive, take_error
+from ..futures import outlive
 from ..storage.ports import CLAIM_MARGIN, ClaimedDelivery, ClaimRequest, Settlement
 from .announcer import Announcer
+from .background import begin
 from .claims import Claims
-
-R = TypeVar("R")
 
 PAUSE = 0.25
 """Seconds between two looks whether the claims are reconciled."""
@@ -40,7 +38,7 @@ class Pulling:
                 return []
             self.claims.stations.wake()
             await asyncio.sleep(PAUSE)
-        task = _begin(self._pull(request), self.claims.pulling)
+        task = begin(self._pull(request), "agent-messaging-pull", self.claims.pulling)
         try:
             return await outlive(task)
         except asyncio.CancelledError:
@@ -71,18 +69,11 @@ class Pulling:
 
     async def settle(self, settlement: Settlement, delivery: ClaimedDelivery) -> bool:
         """End a claim; False if it was not the newest any more. Cancelled in the middle, it is ended all the same."""
-        return await outlive(_begin(self._settle(settlement, delivery), self.claims.answering))
+        settling = self._settle(settlement, delivery)
+        return await outlive(begin(settling, "agent-messaging-settle", self.claims.answering))
 
     async def _settle(self, settlement: Settlement, delivery: ClaimedDelivery) -> bool:
         settled = await self.deliveries.settle([settlement], owner=self.claims.owner)
         self.claims.let_go([settlement.claim])
         self.announcer.settled([(settlement, delivery)], settled)
         return settled.moved[0]
-
-
-def _begin(work: Coroutine[Any, Any, R], tasks: set[asyncio.Task[Any]]) -> asyncio.Task[R]:
-    task = asyncio.create_task(work, name="agent-messaging-pull")
-    tasks.add(task)
-    task.add_done_callback(tasks.discard)
-    task.add_done_callback(take_error)  # its caller may have gone
-    return task

@@ -17,7 +17,7 @@ from ..exceptions import DatabaseError, OutcomeUnknownError
 from ..futures import outlive
 from ..storage.ports import MessageRow, Presence, ReadPage, SessionStore
 from .again import Again
-from .background import end_within
+from .background import begin, end_within
 from .commits import Commits
 from .current import current_message
 from .services import Service
@@ -54,9 +54,7 @@ class Reading(Service):
             raise
 
     def _begin(self, returning: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(returning, name="agent-messaging-return")
-        self._returning.add(task)
-        task.add_done_callback(self._returning.discard)
+        begin(returning, "agent-messaging-return", self._returning)
 
     async def give_back(self, rows: tuple[MessageRow, ...]) -> None:
         """Make messages unread again, later if the store fails now. Messages that it never takes back stay read."""

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Seque
 
 from ..config import MessagingConfig
 from ..exceptions import AgentMessagingError, NoHandlerRegisteredError, TimeoutError
+from ..futures import call_from_thread
 from ..handlers.events import MeetingEventHandler
 from ..handlers.registry import Follower, Handlers, Registry, global_registry
 from ..kinds import CONTEXT_OF_KIND
@@ -154,8 +155,8 @@ class Serving(services.Service, Follower):
     def handlers_changed(self) -> None:
         """A registry changed, in whatever thread."""
         self._outdate()
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._republish)
+        if (loop := self._loop) is not None:
+            call_from_thread(loop, self._republish)
 
     def _republish(self) -> None:
         if self._loop is None:

@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from ..exceptions import ConfigurationError
+from ..futures import call_from_thread
 from ..system import STOPS
 
 logger = logging.getLogger("agent_messaging.delivery")
@@ -152,8 +153,7 @@ class StopSignals:
             signal.raise_signal(number)
             os._exit(128 + number)  # the first process of a container, which no signal ends that it does not handle
         assert self._loop is not None
-        with contextlib.suppress(RuntimeError):  # the loop was closed: the process is ending
-            self._loop.call_soon_threadsafe(self._reach, self._count)
+        call_from_thread(self._loop, self._reach, self._count)
         if other is not None:
             other._hear(number, frame)
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from ..clock import monotonic
 from ..exceptions import AgentMessagingError, DatabaseError, OutcomeUnknownError, QueueDataLostError
+from ..futures import call_from_thread
 from ..handlers.tasks import Rate, TaskHandler, TaskHandlers
 from ..models import TaskState
 from ..observing.facts import FactType
@@ -113,8 +114,7 @@ class Workforce(Service):
     def _handlers_changed(self) -> None:
         """In any thread."""
         assert self._loop is not None
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._appear)
+        call_from_thread(self._loop, self._appear)
 
     def _appear(self) -> None:
         if self._task is None and len(self.handlers) and not self._is_draining:

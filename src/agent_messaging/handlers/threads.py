@@ -6,7 +6,6 @@ The interpreter joins the threads of a `ThreadPoolExecutor` at its exit, so one 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import queue
 import threading
@@ -14,7 +13,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
 
-from ..futures import fail
+from ..futures import call_from_thread, fail
 from .functions import check_result, is_coroutine_function
 
 IDLE_SECONDS = 10.0
@@ -112,8 +111,7 @@ def _run(function: Callable[[], Any], future: asyncio.Future[Any], loop: asyncio
         result = function()
     except BaseException as raised:  # a SystemExit in a thread would vanish: the run's owner decides what it means
         error = raised
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
-        loop.call_soon_threadsafe(_deliver, future, result, error)
+    call_from_thread(loop, _deliver, future, result, error)
 
 
 def _deliver(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from ...delivery.names import Names
 from ...delivery.probes import probe
 from ...exceptions import AgentMessagingError, ArchiveError, StorageBusyError
+from ...futures import call_from_thread
 from ...storage.archive import TABLES, WITHOUT_ORGANIZATION, Reader
 from ...storage.batches import MAX_BYTES, take
 from ...storage.ports import StagedRow, Store
@@ -117,8 +118,8 @@ class _Steps:
 
     def tell(self, step: int, share: float) -> None:
         """This share of the step is done."""
-        if self._progress is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._progress, int((step + share) * _PARTS), 3 * _PARTS)
+        if self._progress is not None:
+            call_from_thread(self._loop, self._progress, int((step + share) * _PARTS), 3 * _PARTS)
 
     def place(self, rows: int, of: int) -> None:
         """So many rows more are in their places, or were compared."""

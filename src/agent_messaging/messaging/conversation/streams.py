@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
 from typing import Any, Generic, Self
@@ -14,6 +13,7 @@ from ...bodies import open_as, open_body
 from ...delivery.asks import AskOutcome
 from ...delivery.parts import Reader
 from ...exceptions import ConversationEndedError, HandlerError, InvalidArgumentError, PayloadError
+from ...futures import call_from_thread
 from ...models import AskState
 from ...payloads import MISSING
 from ...storage.ports import PartRow
@@ -108,8 +108,7 @@ class AskStream(Generic[P, R]):
     def __del__(self) -> None:
         task = getattr(self, "_task", None)
         if task is not None and not task.done():
-            with contextlib.suppress(RuntimeError):  # its loop is closed
-                task.get_loop().call_soon_threadsafe(task.cancel)
+            call_from_thread(task.get_loop(), task.cancel)
 
     def _begin(self, *, with_parts: bool) -> asyncio.Task[AskOutcome]:
         ask = self._ask
