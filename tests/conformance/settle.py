@@ -347,10 +347,13 @@ class StatisticsConformance(StoreFixtures):
 
     async def test_the_oldest_waiting_one_and_the_oldest_claim_have_their_ages(self, world: World) -> None:
         await self.one_of_each(world)
+        await world.send(recipient=world.dave, expires_in=50)  # over by then, though nobody has ended it
         figures = await world.deliveries.statistics(world.at(100))
         assert figures.oldest_queued_age == pytest.approx(80, abs=0.01)
         assert figures.oldest_queued_recipient_id == world.dave
         assert figures.oldest_claim_age == pytest.approx(70, abs=0.01)
+        figures = await world.deliveries.statistics(world.at(-5))  # another machine's clock is a little behind
+        assert (figures.oldest_queued_age, figures.oldest_claim_age) == (0.0, 0.0)
 
     async def one_of_each(self, world: World) -> None:
         async def claim(**options: Any) -> ClaimedDelivery:

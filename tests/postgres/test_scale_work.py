@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 
 from agent_messaging.models import TaskState
-from agent_messaging.storage import workload
+from agent_messaging.storage.batches import ABOVE_ALL
 from agent_messaging.storage.sql import Queries
 from tests.conformance.coordination import Crew
 from tests.postgres.conftest import StoreMaker
@@ -80,20 +80,20 @@ async def pages(connection: Any) -> dict[str, int]:
     }
     found = {name: await _read(connection, name, values) for name, values in given.items()}
     for states in (["queued"], ["running", "failed"]):
-        values = [states, None, None, None, "states", 50, 0, 0, workload.ABOVE_ALL]
+        values = [states, None, None, None, "states", 50, 0, 0, ABOVE_ALL]
         found[f"tasks_list of {states}"] = await _read(connection, "tasks_list", values)
     found["tasks_list of a supervisor"] = await _read(
-        connection, "tasks_list", [["queued"], None, None, "s", "open", 50, 0, 0, workload.ABOVE_ALL]
+        connection, "tasks_list", [["queued"], None, None, "s", "open", 50, 0, 0, ABOVE_ALL]
     )
     sifted: dict[str, list[Any]] = {
         "a type": [None, "rare", None, None, "all"],
         "a worker": [["queued"], None, "expert", None, "states"],
     }
     for what, (states, type_, worker, supervisor, way) in sifted.items():
-        ends = [states, supervisor, way, workload.ABOVE_ALL, 1_000]
+        ends = [states, supervisor, way, ABOVE_ALL, 1_000]
         found[f"tasks_find_place of {what}"] = await _read(connection, "tasks_find_place", ends)
         place = await connection.fetchval(SQL["tasks_find_place"], *ends)
-        values = [states, type_, worker, supervisor, way, 50, 0, place, workload.ABOVE_ALL]
+        values = [states, type_, worker, supervisor, way, 50, 0, place, ABOVE_ALL]
         found[f"tasks_list of {what}"] = await _read(connection, "tasks_list", values)
     for supervisor in (None, "s"):
         found[f"tasks_statistics of {supervisor}"] = await _read(connection, "tasks_statistics", [supervisor, None])

@@ -134,6 +134,7 @@ ONE_SIDED = {
         "queue_forget_counts": "the same",
         "tasks_lock_named": "the same",
         "tasks_exchange": "many writers: two must not take one task; and the server takes two steps in one round trip",
+        "tasks_exchange_plain": "the same, of runs that are done and of tasks for one worker",
         "tasks_lock_to_assign": "many writers: two must not take one task",
         "tasks_lock_takers": "many writers: what a worker takes may be committed after a look at it",
         "tasks_submit": "many writers: who stores the same task is waited for only a moment",

@@ -28,7 +28,7 @@ _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 _REMEMBERED = 1_000
 _LONGEST = 1e11
 """Seconds; some three thousand years."""
-_logger = logging.getLogger("agent_messaging.storage")
+logger = logging.getLogger("agent_messaging.storage")
 
 
 class Aside:
@@ -45,7 +45,7 @@ class Aside:
         if len(self._told) >= _REMEMBERED:
             del self._told[next(iter(self._told))]
         self._told[text] = None
-        _logger.error("%s. Run `agent-messaging doctor --deep`.", text)
+        logger.error("%s. Run `agent-messaging doctor --deep`.", text)
 
     def all(self, make: Callable[[Any], R], rows: Iterable[Any], what: str) -> list[R]:
         """The records of these rows, without the unreadable ones. `what` names a row: "a session"."""

@@ -19,6 +19,10 @@ MAX_BYTES = 8 * 1024 * 1024
 """Bytes of contents in one batch, which includes the item that reaches them."""
 
 
+ABOVE_ALL = 2**63 - 1
+"""A number above those of all rows, for what is read from the newest on."""
+
+
 def size_of(*texts: str | None) -> int:
     """The bytes of these texts in UTF-8."""
     size = 0

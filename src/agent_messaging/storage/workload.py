@@ -32,8 +32,6 @@ OVERDUE = "overdue"
 FAILED = "failed"
 """Beside the states of messages, the stores count those that are done with a reason under this word."""
 _OPEN = frozenset({TaskState.QUEUED, TaskState.ASSIGNED, TaskState.RUNNING})
-ABOVE_ALL = 2**63 - 1
-"""The place above all tasks, from which the newest ones are listed."""
 _STEP = 5_000
 """Tasks that a statement looks at for a page."""
 WHY = {

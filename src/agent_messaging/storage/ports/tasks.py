@@ -298,7 +298,7 @@ class TaskStore(Protocol):
         ...
 
     async def list_tasks(self, which: TaskFilter, limit: int, offset: int) -> list[TaskRow]:
-        """A page, newest first."""
+        """A page, newest first. One that finds few among many is read in steps, so that no other call waits for it."""
         ...
 
     async def release_tasks(self, owners: Collection[str], *, now: datetime | None = None) -> int:

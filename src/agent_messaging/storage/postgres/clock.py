@@ -24,7 +24,7 @@ from ..boot import boot_clock
 from ..sql import Queries
 
 _SQL = Queries(__package__, "clock")
-_log = logging.getLogger(__name__)
+logger = logging.getLogger("agent_messaging.storage")
 
 _TOLERANCE = timedelta(seconds=1)
 """Two clocks that differ by more have jumped. Less is followed, because clocks are set right in small steps."""
@@ -126,7 +126,7 @@ class StoreClock:
         shift = reading.shift - drift
         if await ask(_SQL["record_offset"], shift, reading.epoch):
             self._reading = reading._replace(time=counted, shift=shift, epoch=reading.epoch + 1)
-            _log.warning(
+            logger.warning(
                 "The clock of PostgreSQL at %s has jumped by %+.1f s. The store goes on by its own, now %+.1f s from "
                 "the server's, until all its processes have stopped. Set the server's clock right.",
                 self._location,

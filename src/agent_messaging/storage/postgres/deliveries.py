@@ -33,8 +33,8 @@ from .processes import lock_claims
 
 _SQL = Queries(__package__, "deliveries")
 
-_MOST_CHANGES = 1000
-"""Rows of one kind that one `advance` changes. If there may be more, it is due again at once."""
+_AT_ONCE = 1_000
+"""Rows of one kind that `advance` changes in one transaction. If there may be more, it is due again at once."""
 
 _LONG = 120.0
 """Seconds for a statement that may concern a whole store."""
@@ -117,13 +117,13 @@ class PostgresDeliveries:
 
         async def work(connection: Connection) -> Advanced:
             # In the order that the port names.
-            origins = await asks.time_out(connection, _MOST_CHANGES, now)
-            released = await connection.fetch(_SQL["advance_release"], now, _MOST_CHANGES)
+            origins = await asks.time_out(connection, _AT_ONCE, now)
+            released = await connection.fetch(_SQL["advance_release"], now, _AT_ONCE)
             failed, others = await asks.follow(connection, released, "claim ended", now)
             origins |= others | {ask.origin for ask in failed if ask.origin is not None}
-            expired = await connection.fetch(_SQL["advance_expire"], now, _MOST_CHANGES)
+            expired = await connection.fetch(_SQL["advance_expire"], now, _AT_ONCE)
             origins |= {row["origin"] for row in expired if row["origin"] is not None}
-            due = [row["seq"] for row in await connection.fetch(_SQL["advance_due"], now, _MOST_CHANGES)]
+            due = [row["seq"] for row in await connection.fetch(_SQL["advance_due"], now, _AT_ONCE)]
             await floors.lower(connection, due)
             return Advanced(len(due), origins, len(released), None, [row["message_id"] for row in expired])
 
@@ -165,19 +165,15 @@ class PostgresDeliveries:
         queued = await self._engine.fetch(_SQL["statistics_queued"], now)
         claimed = await self._engine.fetch(_SQL["statistics_claimed"], now)
         return DeliveryStatistics(
-            counts=dict(self._engine.aside.all(_count_of, counts, "the count of a state")),
-            oldest_queued_age=queued[0]["age"] if queued else None,
+            counts=self._engine.aside.counts(DeliveryState, {row["state"]: row["count"] for row in counts}),
+            oldest_queued_age=max(queued[0]["age"], 0.0) if queued else None,
             oldest_queued_recipient_id=queued[0]["recipient_id"] if queued else None,
-            oldest_claim_age=claimed[0]["age"] if claimed else None,
+            oldest_claim_age=max(claimed[0]["age"], 0.0) if claimed else None,
         )
 
 
 def _waiting(row: Any) -> tuple[str, Kind]:
     return row["recipient_id"], Kind(row["kind"])
-
-
-def _count_of(row: Any) -> tuple[DeliveryState, int]:
-    return DeliveryState(row["state"]), row["count"]
 
 
 def _receipt(row: Any) -> ReceiptRow:

@@ -15,7 +15,7 @@ from ..sql import Queries
 from .engine import Connection, Engine
 
 _SQL = Queries(__package__, "deliveries")
-_log = logging.getLogger(__name__)
+logger = logging.getLogger("agent_messaging.storage")
 
 EVERY, EVERY_HELD = 1_024, 64
 """Deliveries that end here before floors are looked at: as a rule, and while there are some. Claims then pass up to
@@ -49,7 +49,7 @@ class Floors:
                 _SQL["raise_floors"], ended, MANY, PASSED, self._bound, self._before
             )
         except (DatabaseError, OutcomeUnknownError) as error:
-            _log.debug("Floors could not be raised: %r", error)
+            logger.debug("Floors could not be raised: %r", error)
 
 
 async def lower(connection: Connection, seqs: list[int]) -> None:

@@ -21,6 +21,7 @@ from .engine import Engine
 _SQL = Queries(__package__, "messages")
 
 _LONG = 120.0
+"""Seconds that counting and marking many messages may take."""
 _PATIENCE = 1.0
 """Seconds to wait for transactions in flight before a page is returned without what follows them."""
 _GLANCE = 0.01

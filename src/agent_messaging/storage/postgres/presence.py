@@ -23,7 +23,7 @@ from .pooler import Pooling
 _SQL = Queries(__package__, "processes")
 _ASKS = Queries(__package__, "asks")
 _SCHEMA = Queries(__package__, "schema")
-_log = logging.getLogger(__name__)
+logger = logging.getLogger("agent_messaging.storage")
 
 POLL_ALONE = 0.5
 """Seconds between polls where no ring comes through."""
@@ -183,7 +183,7 @@ class _Thread(LifeThread):
         await bounded(connection, _drop(connection, old), LONGEST_RENEWAL)
         await self._appear(connection, new, backend)
         self.process_id = new
-        _log.warning("Process %s was taken for dead by others; it goes on as %s", old, new)
+        logger.warning("Process %s was taken for dead by others; it goes on as %s", old, new)
         self.on_lost(new)
 
     async def _look_at_horizon(self, connection: Connection) -> None:
@@ -193,7 +193,7 @@ class _Thread(LifeThread):
         culprits = [row["who"] for row in rows]
         if culprits != self._culprits:
             for warning in horizon.describe(rows):
-                _log.warning("PostgreSQL at %s: %s", self._engine.location, warning)
+                logger.warning("PostgreSQL at %s: %s", self._engine.location, warning)
         self._culprits = culprits
 
     async def _send_rings(self, connection: Connection, channel: str) -> None:

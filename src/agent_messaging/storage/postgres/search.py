@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...exceptions import DatabaseError
 from ...models import Kind
+from ..batches import ABOVE_ALL
 from ..ports import (
     SEARCHED,
     Candidate,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from ...search.language import Clause, Element, Formula
 
 _SQL = Queries(__package__, "search")
-_NEVER = 2**63 - 1
 _KINDS = [str(kind) for kind in SEARCHED]
 _PATIENCE = 1.0
 """Seconds to wait for the transactions in flight; with longer ones the index waits for its next turn."""
@@ -50,7 +50,7 @@ class PostgresSearch:
     async def find_candidates(
         self, formula: Formula | None, scope: Scope, *, limit: int, before: int | None = None
     ) -> list[Candidate]:
-        before = _NEVER if before is None else before
+        before = ABOVE_ALL if before is None else before
         values = (
             None if formula is None else " | ".join(map(_spell, formula.clauses)) or None,
             before,

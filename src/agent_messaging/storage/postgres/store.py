@@ -55,7 +55,7 @@ _DUES = "select " + ", ".join(  # noqa: S608 - whole blocks of our own inside
 )
 """When something is due, in the order of `Dues`."""
 _PAGE = 500
-_log = logging.getLogger(__name__)
+logger = logging.getLogger("agent_messaging.storage")
 
 
 class PostgresStore:
@@ -118,11 +118,11 @@ class PostgresStore:
 
     async def open(self, *, initialize: bool = True) -> None:
         for warning in self.engine.target.warnings:
-            _log.warning("PostgreSQL at %s: %s", self.engine.location, warning)
+            logger.warning("PostgreSQL at %s: %s", self.engine.location, warning)
         try:
             await self.engine.find_pooling()
             if self.engine.pooling is Pooling.TRANSACTION:
-                _log.warning(
+                logger.warning(
                     "PostgreSQL at %s is behind a pooler in transaction mode, through which no process can be woken: "
                     "other processes' messages are found by polling every %g s. Behind pool_mode = session, or without "
                     "a pooler, they come at once.",
@@ -145,7 +145,7 @@ class PostgresStore:
     async def _prepare(self, connection: Connection, initialize: bool) -> None:
         server = await schema.inspect(connection, self.engine.location, allow_unsafe_server=self.allow_unsafe_server)
         for warning in server.warnings:
-            _log.warning("PostgreSQL at %s: %s", self.engine.location, warning)
+            logger.warning("PostgreSQL at %s: %s", self.engine.location, warning)
         if self.engine.pooling is Pooling.NONE:
             with contextlib.suppress(asyncpg.PostgresError):
                 await connection.fetchval(_SCHEMA["use_connection_check"], "1000")

@@ -18,7 +18,7 @@ from ...records import dataclass
 from .. import choosing, workload
 from ..aside import read_log
 from ..batcher import Batcher
-from ..batches import read_page
+from ..batches import ABOVE_ALL, read_page
 from ..ports import (
     AssignNews,
     EndedTask,
@@ -231,7 +231,7 @@ class PostgresTasks:
         values = states, which.type, which.worker_id, which.supervisor, workload.way_of(which)
 
         async def step(limit: int, offset: int, below: int | None) -> tuple[list[Any], int, int | None]:
-            below = workload.ABOVE_ALL if below is None else below
+            below = ABOVE_ALL if below is None else below
             place = None
             if (most := workload.step_of(which)) is not None:
                 ends = states, which.supervisor, workload.way_of(which), below, most

@@ -31,7 +31,7 @@ ALIVE, STOPPED = 1, 2
 
 
 class RedisPresence(Lifesign):
-    """Implements `ports.Presence`.
+    """See `ports.Presence`.
 
     Args:
         engine: Of the main loop.

@@ -9,7 +9,7 @@ from .engine import Engine
 
 
 class RedisProcesses:
-    """Implements `ports.Farewells`."""
+    """See `ports.Farewells`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -46,8 +46,8 @@ def message_arguments(message: NewQueueMessage) -> dict[str, Any]:
     }
 
 
-class RedisQueueStore:
-    """Implements `ports.QueueStore`."""
+class RedisQueue:
+    """See `ports.QueueStore`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

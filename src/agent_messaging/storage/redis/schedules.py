@@ -11,8 +11,8 @@ from .tasks import read_news, task_arguments
 from .values import instant, number, seconds, text
 
 
-class RedisScheduleStore:
-    """Implements `ports.ScheduleStore`."""
+class RedisSchedules:
+    """See `ports.ScheduleStore`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -11,11 +11,11 @@ from ..ports import Capabilities, Dues, StoreFacts
 from .engine import Engine
 from .presence import RedisPresence
 from .processes import RedisProcesses
-from .queue import RedisQueueStore
-from .schedules import RedisScheduleStore
-from .tasks import RedisTaskStore
+from .queue import RedisQueue
+from .schedules import RedisSchedules
+from .tasks import RedisTasks
 from .values import seconds
-from .workers import RedisWorkerStore
+from .workers import RedisWorkers
 
 NAMESPACE = "agent_messaging"
 ABOUT_ANSWERS = ("protocol", "decode_responses", "encoding", "encoding_errors", "health_check_interval")
@@ -23,7 +23,7 @@ ABOUT_ANSWERS = ("protocol", "decode_responses", "encoding", "encoding_errors", 
 
 
 class RedisStore:
-    """Implements `ports.CoordinationStore`; without I/O until `open`.
+    """See `ports.CoordinationStore`.
 
     Args:
         dsn: The URL, with the password. Its parameter `namespace` says what the keys begin with: stores of one
@@ -39,10 +39,10 @@ class RedisStore:
         self.location = location
         dsn, namespace = _split(dsn)
         self.engine = Engine(dsn, location=location, namespace=namespace, call_timeout=call_timeout)
-        self.queue = RedisQueueStore(self.engine)
-        self.workers = RedisWorkerStore(self.engine)
-        self.tasks = RedisTaskStore(self.engine)
-        self.schedules = RedisScheduleStore(self.engine)
+        self.queue = RedisQueue(self.engine)
+        self.workers = RedisWorkers(self.engine)
+        self.tasks = RedisTasks(self.engine)
+        self.schedules = RedisSchedules(self.engine)
         self.processes = RedisProcesses(self.engine)
         self.presence = RedisPresence(self.engine, lease)
 

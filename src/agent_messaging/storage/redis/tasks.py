@@ -41,8 +41,8 @@ from .together import Together
 from .values import duration, fraction, instant, maybe, moved, names, number, seconds, text
 
 
-class RedisTaskStore:
-    """Implements `ports.TaskPool`."""
+class RedisTasks:
+    """See `ports.TaskPool`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -14,8 +14,8 @@ from .engine import Engine
 from .values import duration, instant, maybe, moved, number, text
 
 
-class RedisWorkerStore:
-    """Implements `ports.WorkerStore`."""
+class RedisWorkers:
+    """See `ports.WorkerStore`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -165,7 +165,7 @@ class SQLiteDeliveries:
         def read(connection: apsw.Connection) -> tuple[dict[str, int], list[Any] | None, list[Any]]:
             return (
                 fetch(connection, _SQL["statistics_counts"], {}),
-                fetch(connection, _SQL["statistics_queued"], {}),
+                fetch(connection, _SQL["statistics_queued"], {"now": instant.due}),
                 fetch(connection, _SQL["statistics_claimed"], {}),
             )
 

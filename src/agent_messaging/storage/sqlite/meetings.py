@@ -49,7 +49,15 @@ from ..ports import (
 )
 from ..sql import Queries
 from . import acts, notices
-from .clock import SECOND, Instant, StoreClock, to_datetime, to_datetime_or_none, to_microseconds_or_none
+from .clock import (
+    Instant,
+    StoreClock,
+    first_of,
+    seconds_left,
+    to_datetime,
+    to_datetime_or_none,
+    to_microseconds_or_none,
+)
 from .engine import Engine, fetch, fetch_page
 from .filing import file, find_next
 from .rows import encode, message_row, narrow, turn_row, turn_row_or_none
@@ -122,8 +130,7 @@ class SQLiteMeetings:
                     raise
                 # A meeting cannot be read or changed. Nothing was written, so each is tried by itself.
                 meetings, next_due = await self._engine.write(partial(end, singly=True))
-        left = None if next_due is None else (next_due - self._clock.now(now).due) / SECOND
-        return TimedOut(meetings, next_in=None if left is None else max(0.0, left))
+        return TimedOut(meetings, seconds_left(next_due, self._clock.now(now)))
 
     def _time_out_each(
         self, connection: apsw.Connection, wanted: Sequence[Wanted], owner: str | None, instant: Instant
@@ -353,8 +360,7 @@ def _find_standings(
 
 
 def _next_deadline(connection: apsw.Connection) -> int | None:
-    due: int | None = fetch(connection, _SQL["time_out_next"], {})[0]
-    return due
+    return first_of(fetch(connection, _SQL["time_out_next"], {}))
 
 
 def _meeting(row: list[Any], instant: Instant) -> MeetingRow:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from ...models import Kind
+from ..batches import ABOVE_ALL
 from ..ports import (
     SEARCHED,
     Candidate,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from ...search.language import Clause, Element, Formula
 
 _SQL = Queries(__package__, "search")
-_NEVER = 2**63 - 1
 
 
 class SQLiteSearch:
@@ -53,7 +53,7 @@ class SQLiteSearch:
             "from": to_microseconds_or_none(scope.date_from),
             "to": to_microseconds_or_none(scope.date_to),
             "needles": encode(scope.needles),
-            "before": _NEVER if before is None else before,
+            "before": ABOVE_ALL if before is None else before,
             "limit": limit,
         }
         rows = await self._engine.read(lambda con: fetch(con, _SQL["search_find"], parameters))

@@ -18,7 +18,7 @@ import apsw
 from ...models import TaskState
 from .. import choosing, workload
 from ..aside import read_log
-from ..batches import read_page
+from ..batches import ABOVE_ALL, read_page
 from ..ports import (
     AssignNews,
     EndedTask,
@@ -264,7 +264,7 @@ def _look(
         "supervisor": which.supervisor,
         "limit": limit,
         "offset": offset,
-        "below": workload.ABOVE_ALL if below is None else below,
+        "below": ABOVE_ALL if below is None else below,
         "most": workload.step_of(which),
     }
     place = None if parameters["most"] is None else fetch(connection, _SQL["tasks_find_place"], parameters)[0]

@@ -42,6 +42,13 @@ local function given(value)
   return value
 end
 
+local function set_of(list)
+  if not given(list) then return nil end
+  local set = {}
+  for _, one in ipairs(list) do set[one] = true end
+  return set
+end
+
 local function key(...)
   return PREFIX .. table.concat({...}, ':')
 end

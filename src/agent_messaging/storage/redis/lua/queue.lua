@@ -248,12 +248,7 @@ function VERBS.claim()
     local found = claimed_before(agent, owner)
     if #found > 0 then return {0, found} end
   end
-  local types
-  if given(ARGS.types) then
-    types = {}
-    for _, one in ipairs(ARGS.types) do types[one] = true end
-  end
-  local claimed, size, aside, suspected = {}, 0, 0, nil
+  local types, claimed, size, aside, suspected = set_of(ARGS.types), {}, 0, 0, nil
 
   local function has_room()
     return #claimed < ARGS.limit and size < ARGS.most_bytes
@@ -501,13 +496,6 @@ local function page(names, are_few, is_shown)
     end
   end
   return found, offset, below
-end
-
-local function set_of(list)
-  if not given(list) then return nil end
-  local set = {}
-  for _, one in ipairs(list) do set[one] = true end
-  return set
 end
 
 function VERBS.list_messages()

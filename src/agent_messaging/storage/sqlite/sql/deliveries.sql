@@ -471,9 +471,10 @@ where seq in (select value from jsonb_each(:seqs))
 select json_group_object(state, number) from (select state, count(*) as number from deliveries group by state)
 
 -- name: statistics_queued
--- A turn waits for its agent, which need not have a handler for it, until it ends: it is no sign of anything.
+-- A turn waits for its agent, which need not have a handler: its delivery tells nothing of a mailbox that nobody serves.
 select json_array(queued_due, recipient_id) from deliveries indexed by deliveries_ready
-where state = 'queued' and run_due = 0 and kind <> 'turn' order by queued_due limit 1
+where state = 'queued' and run_due = 0 and (expires_due is null or expires_due > :now) and kind <> 'turn'
+order by queued_due limit 1
 
 -- name: statistics_claimed
 select json_array(min(claimed_at)) from deliveries indexed by deliveries_claimed where state = 'claimed'
