@@ -8,6 +8,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from agent_messaging.delivery.indexing import take_in
 from agent_messaging.exceptions import AgentMessagingError
 from agent_messaging.models import AskState, Kind
 from agent_messaging.storage.ports import Role
@@ -145,9 +146,51 @@ async def test_what_no_list_would_show_is_found(store: SQLiteStore, world: World
     await world.send(world.alice, world.bob)
     await store.engine.write(lambda con: con.execute("update message_numbers set filed = 1"))
     (finding,) = await store.check()
-    assert finding.startswith(
-        "The delivery with seq 1 is filed though message_numbers says that it is not, or the other"
-    )
+    assert finding.startswith("The delivery with seq 1 is not filed though message_numbers says so")
+
+
+@pytest.mark.parametrize(
+    ("damage", "finding", "heals"),
+    [
+        ("delete from message_numbers", "is missing", True),
+        ("update message_numbers set filed = 0", "filed up to 0; it must be at least 6", True),
+        ("update message_numbers set filed = -3", "filed up to -3", True),
+        ("update message_numbers set filed = 1000", "filed up to 1000; it must be at least 6, which is filed", False),
+        ("delete from messages where seq > 7; update message_numbers set removed = 0", "index of words reaches", False),
+        ("update message_numbers set removed = -1", "its removed is -1", True),
+    ],
+)
+async def test_a_damaged_mark_is_named_and_made_anew(
+    store: SQLiteStore, world: World, monkeypatch: pytest.MonkeyPatch, damage: str, finding: str, heals: bool
+) -> None:
+    """Meanwhile time and others go on. The next filing mends most of it, and `db reindex` the rest."""
+    monkeypatch.setattr(filing, "_EVERY", 4)
+    monkeypatch.setattr(filing, "_KEPT", 2)
+
+    async def send(number: int) -> None:
+        for _ in range(number):
+            await world.send(world.alice, world.bob)
+        await store.engine.write(lambda con: None)  # what was left behind the last one is done
+
+    await send(9)
+    while await take_in(store.search, world.owner, limit=100):
+        pass
+    assert await store.check() == []
+    await store.engine.write(lambda con: con.execute(damage).close())
+    found = await store.check()
+    assert any(finding in one for one in found), found
+    (claimed,) = await world.claim(limit=1)
+    assert (await store.deliveries.advance(world.at(1000))).released == 1
+    assert await world.claim(world.bob, limit=1) != [claimed]
+    if "removed = -1" in damage:
+        await store.engine.write(lambda con: con.execute("update message_numbers set removed = 0").close())
+    if not heals:
+        await store.search.restart()
+    await send(5)
+    assert await store.check() == []
+    listed = ids(await store.messages.list_messages(world.bob, Role.RECIPIENT, Kind.ONE_WAY, limit=100))
+    assert len(listed) == len(set(listed)) == await count(store, "select count(*) from deliveries")
+    assert len(listed) == await store.messages.count_messages(world.bob, Role.RECIPIENT, Kind.ONE_WAY, read=False)
 
 
 def test_whoever_stores_deliveries_files() -> None:

@@ -31,6 +31,8 @@ ONE_SIDED = {
         "file": "spread indexes cost SQLite whole pages in each commit; PostgreSQL logs entries",
         "find_next": "one writer: the next number is the greatest and one",
         "find_misfiled": "the same as for file",
+        "find_numbering": "the same as for file",
+        "search_refile": "the same as for file",
         "remove_messages": "PostgreSQL's triggers do it",
         "append_insert_deliveries": "PostgreSQL inserts messages and deliveries in one statement",
         "advance_expire_find": "one writer: looks first; UPDATE ... RETURNING would give the writer's lock up per row",

@@ -80,12 +80,43 @@ def tell_miscount(agent_id: str, kind: str, counted: int, found: int) -> str:
     )
 
 
+_REFILE = "Run `agent-messaging db reindex`, which makes both anew."
+
+
 def tell_misfiled(seq: int) -> str:
-    """The finding about a delivery that lists of mailboxes show twice, or not at all."""
-    return (
-        f"The delivery with seq {seq} is filed though message_numbers says that it is not, or the other way round. "
-        "Restore the store from a backup, or correct the row."
-    )
+    """The finding about a delivery that no list of a mailbox shows."""
+    return f"The delivery with seq {seq} is not filed though message_numbers says so, and no list shows it. {_REFILE}"
+
+
+def find_misnumbering(filed: Any, removed: Any, newest: int, newest_filed: int, indexed_to: int) -> list[str]:
+    """The findings about the one row of message_numbers, whose values are None if it is not there.
+
+    Args:
+        filed: The number up to which all deliveries are filed.
+        removed: The greatest number of a removed message that was the newest.
+        newest: The greatest number of a message that is there.
+        newest_filed: The same of a delivery that is filed.
+        indexed_to: The number up to which messages are in the index of words.
+    """
+    if filed is None:
+        return [f"The row of message_numbers is missing, so numbers may be given twice. {_REFILE}"]
+    if not _is_count(removed):
+        return [
+            f"The row of message_numbers cannot be read: its removed is {_printable(str(removed))}, which is no number "
+            "of a message. Restore the store from a backup, or set it to the greatest number that any message had."
+        ]
+    newest, findings = max(newest, removed), []
+    if not newest_filed <= filed <= newest:
+        findings.append(
+            f"The row of message_numbers says that deliveries are filed up to {filed}; it must be at least "
+            f"{newest_filed}, which is filed and shown twice, and at most {newest}, the newest. {_REFILE}"
+        )
+    if indexed_to > newest:
+        findings.append(
+            f"The index of words reaches to {indexed_to}, though {newest} is the newest number given. No search "
+            f"would find the messages that get those between. {_REFILE}"
+        )
+    return findings
 
 
 def tell_stray(table: str, key: str, parent: str) -> str:

@@ -23,6 +23,7 @@ from ..ports import (
 from ..sql import Queries
 from .clock import SECOND, StoreClock, to_datetime, to_microseconds_or_none
 from .engine import Engine, fetch
+from .filing import file_all
 from .rows import encode
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ class SQLiteSearch:
         def write(connection: apsw.Connection) -> None:
             connection.execute(_SQL["search_clear"])
             connection.execute(_SQL["search_restart"])
+            connection.execute(_SQL["search_refile"])
+            file_all(connection)
             connection.execute(_SQL["search_forget"])
             connection.execute(_SQL["search_recount"])
 

@@ -61,7 +61,7 @@ insert into message_numbers (is_one) values (1);
 
 create trigger message_numbers_removed after delete on messages
 when old.seq > coalesce((select max(seq) from messages), 0) begin
-  update message_numbers set removed = max(removed, old.seq);
+  insert into message_numbers (is_one, removed) values (1, old.seq) on conflict do update set removed = max(removed, excluded.removed);
 end;
 
 -- The number of the next message.

@@ -24,7 +24,7 @@ insert into search_state (is_one) values (1);
 -- How many of an agent's messages are unread, so that nobody has to count them.
 
 -- Of the deliveries that are filed; `file` adds those that it files. What is unfiled is few, and is counted. Who inserts rows
--- that are filed counts anew, by `restart`: a trigger would cost each message of all others.
+-- that are filed, as an import does, adds them here: a trigger would cost each message of all others.
 create table unread_counts (
   agent_id text not null,
   kind text not null,

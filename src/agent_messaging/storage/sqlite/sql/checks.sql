@@ -234,7 +234,14 @@ select json_group_array(id) from (
 )
 
 -- name: find_misfiled
--- Deliveries that lists of mailboxes show twice, or not at all: up to the mark they are to be filed, and above it not.
+-- Deliveries that no list of a mailbox shows: up to the mark they are to be filed.
 select json_group_array(seq) from (
-  select seq from deliveries where filed <> (seq <= coalesce((select filed from message_numbers), 0)) limit 100
+  select seq from deliveries where filed = 0 and seq <= (select filed from message_numbers) limit 100
 )
+
+-- name: find_numbering
+-- What is known of numbers, beside what is there.
+select json_array((select filed from message_numbers), (select removed from message_numbers),
+  coalesce((select max(seq) from messages), 0),
+  coalesce((select seq from deliveries where filed = 1 order by seq desc limit 1), 0),
+  coalesce((select indexed_to from search_state), 0))

@@ -134,13 +134,14 @@ from (
 select seq from next_message
 
 -- name: file
--- See filing.py. The unread among them are counted. What an import brings is filed already, and is not written again. The mark
--- passes no number that is still to be given, whatever was asked for.
+-- See filing.py. The unread among them are counted. A row that is filed though it is above the mark, which a damaged mark leaves,
+-- is not counted twice. The mark passes no number that is still to be given, whatever was asked for.
 insert into unread_counts (agent_id, kind, unread)
-select recipient_id, kind, count(*) from unfiled where seq <= :up_to and is_unread = 1 group by recipient_id, kind
+select recipient_id, kind, count(*) from unfiled where seq <= :up_to and filed = 0 and is_unread = 1 group by recipient_id, kind
 on conflict do update set unread = unread + excluded.unread;
 update deliveries set filed = 1 where seq in (select seq from unfiled where seq <= :up_to and filed = 0);
-update message_numbers set filed = max(filed, min(:up_to, (select seq - 1 from next_message)))
+insert into message_numbers (is_one, filed) values (1, min(:up_to, (select seq - 1 from next_message)))
+on conflict do update set filed = max(filed, excluded.filed)
 
 -- name: append_insert_keys
 insert into idempotency_keys (sender_id, call, key, fingerprint, message_ids, created_at)

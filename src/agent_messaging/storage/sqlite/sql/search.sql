@@ -70,6 +70,10 @@ update search_state set indexed_to = :to where owner = :owner and indexed_to = :
 insert into search_words (rowid, words)
 select m.seq, e.value ->> 1 from json_each(:entries) as e cross join messages as m on m.seq = e.value ->> 0
 
+-- name: search_refile
+-- SQLite alone. What is filed is found anew, from the rows themselves: whoever repairs a store comes by here.
+insert into message_numbers (is_one, filed) values (1, 0) on conflict do update set filed = 0
+
 -- name: search_forget
 -- The counts of unread messages are made anew too.
 delete from unread_counts
