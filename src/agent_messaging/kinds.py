@@ -14,8 +14,11 @@ class HandlerContext(Enum):
     """Which kind of handler is running."""
 
     ONE_WAY = "one_way"
+    """It handles a note."""
     CONVERSATION = "conversation"
+    """It handles a message of a conversation."""
     MESSAGE_NOTIFICATION = "message_notification"
+    """It is told that a message came."""
     INVITATION = "invitation"
     """An agent's own handler is told of a meeting."""
     MEETING = "meeting"
@@ -26,7 +29,9 @@ class Kind(StrEnum):
     """What a delivery is of; ordering, handlers and slots are apart for each kind."""
 
     ONE_WAY = "one_way"
+    """A note."""
     CONVERSATION = "conversation"
+    """A message of a conversation."""
     MEETING = "meeting"
     """What is said in a meeting: a message without a delivery."""
     INVITATION = "invitation"

@@ -20,43 +20,61 @@ class SessionStatus(StrEnum):
     """`waiting` while one side waits for an answer."""
 
     ACTIVE = "active"
+    """It is open, and nobody waits for an answer."""
     WAITING = "waiting"
+    """It is open, and one side waits for an answer."""
     ENDED = "ended"
+    """It is over; the next message of the two opens another one."""
 
 
 class SessionType(StrEnum):
     """The kind of call that opened a session; informational."""
 
     SYNC = "sync"
+    """An ask opened it."""
     ASYNC = "async"
+    """A message whose sender does not wait opened it."""
 
 
 class MeetingStatus(StrEnum):
     """`ready` once everybody invited attends."""
 
     CREATED = "created"
+    """Somebody who is invited does not attend yet."""
     READY = "ready"
+    """Everybody invited attends; the host may start it."""
     ACTIVE = "active"
+    """Somebody has the turn."""
     ENDED = "ended"
+    """It is over, and stays so."""
 
 
 class ParticipantStatus(StrEnum):
     """The state of a participant."""
 
     INVITED = "invited"
+    """It does not attend yet."""
     ATTENDING = "attending"
+    """It attends, and the meeting has not started."""
     WAITING = "waiting"
+    """It waits for its turn."""
     SPEAKING = "speaking"
+    """It has the turn."""
     LEFT = "left"
+    """It left, or was removed."""
 
 
 class MessageType(StrEnum):
     """Who wrote a message: the application, or the SDK about itself."""
 
     USER_DEFINED = "user_defined"
+    """An agent wrote it."""
     SYSTEM = "system"
+    """A note of the SDK: who joined, left, passed or was skipped."""
     TIMEOUT = "timeout"
+    """A note of the SDK: a turn ended by time."""
     ENDING = "ending"
+    """A note of the SDK: the conversation or the meeting has ended."""
     FORWARDED = "forwarded"
     """An ask as it stays with the agent that passed it on. The ask itself, under its id, is with another one."""
 
@@ -76,21 +94,28 @@ class TurnEnd(StrEnum):
     """The way in which a turn ended."""
 
     SPOKE = "spoke"
+    """Its holder spoke."""
     PASSED = "passed"
+    """Its holder passed, or its turn handler failed."""
     TIMED_OUT = "timed_out"
+    """Its deadline came."""
     SKIPPED = "skipped"
     """The host ended it."""
     LEFT = "left"
     """Its holder left, was removed, or its agent was deregistered."""
     MEETING_ENDED = "meeting_ended"
+    """The meeting ended in the middle of it."""
 
 
 class MeetingEnd(StrEnum):
     """Why a meeting ended."""
 
     HOST_ENDED = "host_ended"
+    """Its host ended it."""
     MAX_TURNS = "max_turns"
+    """It has had all its turns."""
     MAX_DURATION = "max_duration"
+    """Its time was over."""
     END_WHEN = "end_when"
     """The function `end_when` of its host's process said so."""
     NOBODY = "nobody"
@@ -101,13 +126,21 @@ class MeetingEventType(StrEnum):
     """The types of the events of a meeting."""
 
     MEETING_STARTED = "meeting_started"
+    """The host started it."""
     MEETING_ENDED = "meeting_ended"
+    """It ended; the reason says how."""
     TURN_CHANGED = "turn_changed"
+    """Somebody else has the turn, or nobody any more."""
     PARTICIPANT_JOINED = "participant_joined"
+    """An invited agent attends."""
     PARTICIPANT_LEFT = "participant_left"
+    """A participant left, was removed, or was deregistered."""
     TIMEOUT_OCCURRED = "timeout_occurred"
+    """A turn ended by time."""
     PARTICIPANT_STATUS_CHANGED = "participant_status_changed"
+    """A participant's status was set by hand."""
     MESSAGE_POSTED = "message_posted"
+    """Somebody spoke."""
     ERROR_OCCURRED = "error_occurred"
     """A turn handler failed."""
 
@@ -116,8 +149,11 @@ class AskState(StrEnum):
     """open → replied | timed_out | ended | failed | cancelled. The first to end it wins."""
 
     OPEN = "open"
+    """Its asker waits."""
     REPLIED = "replied"
+    """It has its answer."""
     TIMED_OUT = "timed_out"
+    """Its timeout passed; a later answer is kept as an unread message."""
     ENDED = "ended"
     """The conversation was ended."""
     FAILED = "failed"
@@ -130,11 +166,17 @@ class DeliveryState(StrEnum):
     """queued → claimed → done | dead | expired | withdrawn. The last four are final; a dead one can be redriven."""
 
     QUEUED = "queued"
+    """It waits to be handled, or until it is due."""
     CLAIMED = "claimed"
+    """A process has a lease on it, as a rule for a run of a handler."""
     DONE = "done"
+    """It was handled, or read by its agent."""
     DEAD = "dead"
+    """It was given up: a dead letter, which can be redriven."""
     EXPIRED = "expired"
+    """Nobody began with it in time."""
     WITHDRAWN = "withdrawn"
+    """It was taken back before anybody began with it, or its turn ended otherwise."""
 
     @property
     def is_final(self) -> bool:
@@ -146,13 +188,17 @@ class TaskState(StrEnum):
     """queued → assigned → running → done | failed | cancelled | expired. The last four are final."""
 
     QUEUED = "queued"
+    """It waits for a worker."""
     ASSIGNED = "assigned"
     """A worker was chosen for it, and no process runs it that the store knows of."""
     RUNNING = "running"
+    """A worker is at work on it."""
     DONE = "done"
+    """It has its result."""
     FAILED = "failed"
     """It failed for good, or at its last attempt."""
     CANCELLED = "cancelled"
+    """Nobody wants it any more."""
     EXPIRED = "expired"
     """Its deadline passed."""
 

@@ -24,9 +24,10 @@ from typing import Any
 from agent_messaging import AgentMessaging, AskState, Config
 from agent_messaging.bootstrap import build_store
 from agent_messaging.storage.ports import Store
-from agent_messaging.testing.checker import Report, Violation, check
+from agent_messaging.testing.checker import check
 from agent_messaging.testing.dumping import record_asks, record_hops, record_meetings, record_sessions
 from agent_messaging.testing.history import Event, History, known_ids, parse_line, read_events, record_final
+from agent_messaging.testing.report import Report, Violation
 from tests.processes.asker import ask
 from tests.processes.participant import attend, hold, take_part
 from tests.processes.partner import converse

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agent_messaging import AgentMessaging, Config, MeetingEventType
-from agent_messaging.testing.checker import Report
+from agent_messaging.testing.report import Report
 from tests.processes.harness import DATABASE, SEED, STRIKES, Child, Lab, MakeLab, Nemesis
 from tests.processes.participant import LOST, SPOKE, TURN
 from tests.processes.program import READY

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent_messaging.testing.checker import Report, check, percentile
+from agent_messaging.testing.checker import check
 from agent_messaging.testing.history import Event
+from agent_messaging.testing.report import Report, percentile
 from tests.unit.simulated_history import MAX_ATTEMPTS, Simulation
 
 SECOND = 1_000_000_000

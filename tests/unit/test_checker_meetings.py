@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent_messaging.testing.checker import Report, check
+from agent_messaging.testing.checker import check
 from agent_messaging.testing.history import Event
+from agent_messaging.testing.report import Report
 
 SECOND = 1_000_000_000
 EPOCH = 1_800_000_000.0

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from ..arguments import MISSING_MESSAGE, check_given, check_schedule
+from ..arguments import check_schedule
 from ..config import MessagingConfig
 from ..models import Kind
-from ..observing import carrying
-from ..payloads import checksum, encode_metadata, fingerprint, seal
+from ..payloads import fingerprint
 from ..records import dataclass
 from ..storage.ports import NewDelivery, NewGroup, Publication
-from .posting import check_options
+from .posting import check_options, seal_body
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +71,7 @@ def make_note(
     Raises:
         InvalidArgumentError, PayloadError: An argument was refused.
     """
-    if message is MISSING_MESSAGE:
-        check_given(message)
-    content, sum_ = seal(message, field="message", limit_bytes=settings.max_payload_bytes)
-    encoded = None
-    if (
-        metadata is not None
-        and (encoded := encode_metadata(metadata, field="metadata", reserved=carrying.KEY)) is not None
-    ):
-        sum_ = checksum(content, encoded)
+    content, encoded, sum_ = seal_body(message, metadata, settings)
     if deliver_at is not None or expires_in is not None:
         deliver_at, expires_in = check_schedule(deliver_at, expires_in)
     mark = ""

@@ -1,13 +1,13 @@
-"""A call's way into the outbox, the same for every pattern: names, whether somebody serves, repeats, and refusals."""
+"""A call's way into the outbox, the same for every pattern: what is said, names, who serves, repeats, and refusals."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..arguments import check_external_id, refuse
+from ..arguments import check_external_id, check_given, refuse
 from ..config import MessagingConfig
 from ..delivery.names import AgentName
 from ..exceptions import (
@@ -19,6 +19,8 @@ from ..exceptions import (
     TooManySubscribersError,
 )
 from ..futures import wait_for_all
+from ..observing import carrying
+from ..payloads import checksum, encode_metadata, seal
 from ..records import dataclass
 from ..storage.ports import (
     AppendOutcome,
@@ -261,6 +263,22 @@ class Call:
                 if gone:
                     raise AgentNotFoundError(external_id=gone[0], role="recipient")
                 raise AgentNotFoundError("The sender was removed while it sent. Register it again.")
+
+
+def seal_body(
+    message: object, metadata: Mapping[str, Any] | None, settings: MessagingConfig
+) -> tuple[str, str | None, int]:
+    """Check and encode what is said; return the payload, the metadata, and the checksum of both.
+
+    Raises:
+        InvalidArgumentError, PayloadError: It was forgotten, or is refused.
+    """
+    check_given(message)
+    content, sum_ = seal(message, field="message", limit_bytes=settings.max_payload_bytes)
+    if metadata is None:
+        return content, None, sum_
+    encoded = encode_metadata(metadata, field="metadata", reserved=carrying.KEY)
+    return content, encoded, sum_ if encoded is None else checksum(content, encoded)
 
 
 def check_options(require_handler: bool | None, idempotency_key: str | None) -> None:

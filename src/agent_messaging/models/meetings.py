@@ -21,6 +21,7 @@ class Meeting(Snapshot):
     host_id: UUID
     status: MeetingStatus
     current_speaker_id: UUID | None = None
+    """Who has the turn; None: nobody does."""
     turn_duration: float | None = None
     """Seconds; None is no limit."""
     max_turns: int | None = None
@@ -41,7 +42,9 @@ class MeetingParticipant(Snapshot):
     agent_id: UUID
     status: ParticipantStatus
     join_order: int
+    """0 is the host."""
     is_locked: bool
+    """It has to wait for its turn."""
     joined_at: datetime | None = None
     left_at: datetime | None = None
 

@@ -44,6 +44,7 @@ class Session(Snapshot):
     """The name of its thread; None is the main one."""
     status: SessionStatus
     locked_agent_id: UUID | None = None
+    """Who waits for an answer; None: nobody does."""
     created_at: datetime
     updated_at: datetime
     ended_at: datetime | None = None
@@ -63,8 +64,10 @@ class Message(Snapshot, Generic[T]):
     message_type: MessageType
     content: T
     read_at: datetime | None = None
+    """When its recipient read it; None: it is unread."""
     created_at: datetime
     metadata: dict[str, Any] | None = None
+    """What was sent beside the payload, as plain JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +118,11 @@ class Receipt:
     deliver_at: datetime | None
     """When it becomes due, for a scheduled message or a retry; None when it is due."""
     expires_at: datetime | None
+    """Nobody begins with it after that; None: it does not expire."""
     claimed_at: datetime | None
     """The newest claim."""
     settled_at: datetime | None
+    """When it ended; None: it has not."""
     read_at: datetime | None
     process: str | None
     """The incarnation id of the process with the newest claim."""

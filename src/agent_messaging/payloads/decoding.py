@@ -91,6 +91,11 @@ class Decoder:
                 raise _unusable(annotation, field) from error
 
     def adapter(self, annotation: Any) -> TypeAdapter[Any]:
+        """What pydantic builds for an annotation, kept for the next time.
+
+        Raises:
+            InvalidArgumentError: Pydantic cannot make objects of it.
+        """
         # Equal annotations can differ (`A | B` equals `B | A`, but the first that fits is taken): hence their text too.
         # The annotation is kept with its adapter, so that an id is not given to another object meanwhile.
         try:

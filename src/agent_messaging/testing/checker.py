@@ -33,9 +33,7 @@ from .facts import ACCEPTED, REFUSED, SECOND, UNKNOWN, Facts, Message, Value, ou
 from .feeds import judge_feeds
 from .history import Event
 from .meetings import judge_meetings
-from .report import Report, Violation, percentile, summarize
-
-__all__ = ["Report", "Violation", "check", "percentile", "summarize"]
+from .report import Report
 
 OPEN_STATES = ("queued", "claimed")
 

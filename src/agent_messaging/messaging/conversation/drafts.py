@@ -7,18 +7,17 @@ from dataclasses import field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ...arguments import MISSING_MESSAGE, check_given, check_pair, check_schedule, check_thread
+from ...arguments import check_pair, check_schedule, check_thread
 from ...clock import utc_now
 from ...config import MessagingConfig
 from ...delivery.current import Run, inside
 from ...delivery.names import AgentName
 from ...ids import uuid7
 from ...models import Kind, SessionType
-from ...observing import carrying
-from ...payloads import annotation_of, checksum, encode_metadata, fingerprint, seal
+from ...payloads import annotation_of, fingerprint
 from ...records import dataclass
 from ...storage.ports import MAIN, Answering, NewDelivery, NewGroup
-from ..posting import Accepted, Call, check_options, enter
+from ..posting import Accepted, Call, check_options, enter, seal_body
 
 if TYPE_CHECKING:
     from ...delivery.engine import Engine
@@ -146,15 +145,7 @@ def make_draft(
         InvalidArgumentError, PayloadError: An argument was refused.
     """
     check_pair(sender_external_id, recipient_external_id, fields=("sender_external_id", "recipient_external_id"))
-    if message is MISSING_MESSAGE:
-        check_given(message)
-    content, sum_ = seal(message, field="message", limit_bytes=settings.max_payload_bytes)
-    encoded_metadata = None
-    if (
-        metadata is not None
-        and (encoded_metadata := encode_metadata(metadata, field="metadata", reserved=carrying.KEY)) is not None
-    ):
-        sum_ = checksum(content, encoded_metadata)
+    content, encoded_metadata, sum_ = seal_body(message, metadata, settings)
     if require_handler is not None or idempotency_key is not None:
         check_options(require_handler, idempotency_key)
     if deliver_at is not None or expires_in is not None:

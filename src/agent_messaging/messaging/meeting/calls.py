@@ -12,12 +12,11 @@ from ...delivery.names import AgentName
 from ...exceptions import IdempotencyConflictError, MeetingNotFoundError
 from ...ids import uuid7
 from ...models import T
-from ...observing import carrying
-from ...payloads import checksum, encode, encode_metadata
 from ...storage.assembly.terms import Act, Why
 from ...storage.ports import Acted, Duplicate, KeyConflict, MeetingRow, NewSpeech, SeatRow
 from ..door import Door
 from ..missing import explain_missing
+from ..posting import seal_body
 from .arguments import MeetingId
 from .refusals import explain
 
@@ -88,6 +87,4 @@ class MeetingCalls(Door, Generic[T]):
         return await self.engine.store.meetings.list_seats(row.meeting_id)
 
     def _speech(self, message: Any, metadata: Mapping[str, Any] | None) -> NewSpeech:
-        content = encode(message, field="message", limit_bytes=self.settings.max_payload_bytes)
-        encoded = encode_metadata(metadata, field="metadata", reserved=carrying.KEY)
-        return NewSpeech(uuid7(), content, encoded, checksum(content, encoded))
+        return NewSpeech(uuid7(), *seal_body(message, metadata, self.settings))
