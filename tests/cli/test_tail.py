@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
-from agent_messaging import AgentMessaging, Config, MessagingConfig
+from agent_messaging import AgentMessaging, Config, MessagingConfig, StorageUnavailableError
+from agent_messaging.cli.tail import Followed, look
+from agent_messaging.kinds import Kind
+from agent_messaging.messaging.listing import make_wanted
 from tests.cli.conftest import Cli, Start
 
 
@@ -115,3 +118,33 @@ def test_questions_and_meetings_follow_too_with_the_way_to_answer(acme: str, sta
         "agent-messaging reply bob alice --text '…'",
     ]
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_who_follows_goes_on_when_the_store_is_back_and_misses_nothing(
+    acme: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails_once(*_: Any, **__: Any) -> Any:
+        monkeypatch.undo()
+        monkeypatch.setenv("AGENT_MESSAGING_DATABASE_URL", acme)
+        raise StorageUnavailableError("The server is away.")
+
+    cli("write", "alice", "bob", "--text", "A letter.")
+    [session] = cli("sessions", "list", "alice", "--json").json["sessions"]
+    cli("sessions", "end", "alice", "bob")
+    monkeypatch.setattr("agent_messaging.cli.watching.describe", fails_once)
+    watched = cli("sessions", "watch", session["session_id"])
+    assert watched.out.count("A letter.") == 1
+    assert watched.err.splitlines() == ["The server is away. It goes on when the store is back.", "The store is back."]
+
+    async def follow() -> list[Any]:
+        async with AgentMessaging[Any](acme) as sdk:
+            followed = Followed(make_wanted(), [Kind.ONE_WAY], agent=await sdk.get_agent("bob"))
+            assert await look(sdk, followed) == []
+            await sdk.one_way.send("alice", "bob", "a note", require_handler=False)
+            monkeypatch.setattr("agent_messaging.cli.tail.describe", fails_once)
+            with pytest.raises(StorageUnavailableError):
+                await look(sdk, followed)
+            return await look(sdk, followed)
+
+    assert [found["content"] for found in asyncio.run(follow())] == ["a note"]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import field
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +19,7 @@ from .narrowing import filter_option
 from .opening import open_sdk, run
 from .options import Options, get_options
 from .output import note, print_json, to_json
+from .patience import look_until_seen
 from .values import parse_duration, read_metadata
 
 if TYPE_CHECKING:
@@ -46,8 +46,10 @@ class Followed:
     thread: str | None = None
     meeting: str | None = None
     """The id of a meeting: what is about it, and what is said in it."""
-    newest: dict[tuple[str, Kind], int] = field(default_factory=dict)
-    """The sequence number behind which each agent is followed, and the meeting."""
+    newest: dict[tuple[str, Kind], int] | None = None
+    """The sequence number behind which each agent is followed, and the meeting; None before the first look."""
+    look_time: float = 0.0
+    """Seconds that the last look took."""
 
     def fits(self, row: MessageRow) -> bool:
         """Whether a message that was received is among them."""
@@ -142,19 +144,20 @@ async def _follow(
     async with open_sdk(options) as sdk:
         followed = await find(sdk)
         try:
-            following = contextlib.aclosing(follow(sdk, followed))
-            async with asyncio.timeout(timeout) as timer, following as records:
-                async for record in records:
-                    if record is None:
-                        _print_begin(options, followed)
-                        continue
-                    if options.json:
-                        print_json(record)
-                    else:
-                        print_message(record)
-                    seen += 1
-                    if seen == limit:
-                        return
+            async with asyncio.timeout(timeout) as timer:
+                await look(sdk, followed)
+                _print_begin(options, followed)
+                while True:
+                    for record in await look_until_seen(options, partial(look, sdk, followed)):
+                        if options.json:
+                            print_json(record)
+                        else:
+                            print_message(record)
+                        seen += 1
+                        if seen == limit:
+                            return
+                    # A look at many agents takes longer: it must not keep the store busy.
+                    await asyncio.sleep(max(PAUSE, 2 * followed.look_time))
         except TimeoutError:
             if not timer.expired():
                 raise
@@ -169,38 +172,31 @@ def _print_begin(options: Options, followed: Followed) -> None:
         note(f"Following {agent or 'every agent'} from now on; Ctrl-C ends it.")
 
 
-async def follow(sdk: AgentMessaging, followed: Followed) -> AsyncGenerator[dict[str, Any] | None, None]:
-    """The messages that are received from now on, as mappings; None once, when "now" is settled."""
-    import asyncio
-
-    newest = followed.newest
-    started = False
-    while True:
-        begun = time.monotonic()
-        agents = [followed.agent] if followed.agent is not None else await _every_agent(sdk)
-        rows: list[MessageRow] = []
-        places = [(str(one.id), kind) for one in agents for kind in followed.kinds]
-        if followed.meeting is not None:
-            places.append((followed.meeting, Kind.MEETING))
-        for place in places:
-            if not started:
-                newest[place] = await _newest(sdk, *place)
-                continue
-            # One that was added meanwhile is followed from its first message.
-            while page := await _received(sdk, *place, limit=PAGE, after_seq=newest.get(place, 0)):
-                newest[place] = page[-1].seq
-                rows += filter(followed.fits, page)
-                if len(page) < PAGE:
-                    break
-        if not started:
-            started = True
-            yield None
-        rows.sort(key=lambda row: row.seq)
-        for start in range(0, len(rows), PAGE):
-            for message in await describe(sdk, rows[start : start + PAGE]):
-                yield message
-        # A look at many agents takes longer: it must not keep the store busy.
-        await asyncio.sleep(max(PAUSE, 2 * (time.monotonic() - begun)))
+async def look(sdk: AgentMessaging, followed: Followed) -> list[dict[str, Any]]:
+    """The messages that were received since the look before, as mappings. The first one finds none, and begins."""
+    begun = time.monotonic()
+    agents = [followed.agent] if followed.agent is not None else await _every_agent(sdk)
+    places = [(str(one.id), kind) for one in agents for kind in followed.kinds]
+    if followed.meeting is not None:
+        places.append((followed.meeting, Kind.MEETING))
+    if followed.newest is None:
+        followed.newest = {place: await _newest(sdk, *place) for place in places}
+        return []
+    newest = dict(followed.newest)
+    rows: list[MessageRow] = []
+    for place in places:
+        # One that was added meanwhile is followed from its first message.
+        while page := await _received(sdk, *place, limit=PAGE, after_seq=newest.get(place, 0)):
+            newest[place] = page[-1].seq
+            rows += filter(followed.fits, page)
+            if len(page) < PAGE:
+                break
+    rows.sort(key=lambda row: row.seq)
+    found = []
+    for start in range(0, len(rows), PAGE):
+        found += await describe(sdk, rows[start : start + PAGE])
+    followed.newest, followed.look_time = newest, time.monotonic() - begun
+    return found
 
 
 async def _newest(sdk: AgentMessaging, id: str, kind: Kind) -> int:

@@ -12,6 +12,7 @@ from .commands import command
 from .opening import use
 from .options import Options, page_options, pass_options, payload_options
 from .output import clean, content, count, duration, instant, note, print_json, say, show, table, whole
+from .patience import look_until_seen
 from .values import parse_duration, read_payload
 
 if TYPE_CHECKING:
@@ -245,7 +246,7 @@ def watch(options: Options, id: str, timeout: float | None) -> None:
         seen: tuple[object, ...] = ()
         async with asyncio.timeout(timeout):
             while True:
-                task = await sdk.tasks.get(id)
+                task = await look_until_seen(options, lambda: sdk.tasks.get(id))
                 now = (task.state, task.progress, task.note, task.worker_id, task.attempt)
                 if now != seen:
                     seen = now

@@ -18,6 +18,7 @@ from .names import AGENT, MEETING
 from .opening import open_sdk, run
 from .options import Options, pass_options
 from .output import clean, note, print_json, say, shorten
+from .patience import look_until_seen
 from .progress import is_dumb
 from .sessions import sessions
 from .spoken import line_of
@@ -74,8 +75,9 @@ def watch_meeting(options: Options, id: str, timeout: float | None) -> None:
             # The status first: what is said until it is "ended" is then among the messages that follow.
             status = await status_of(sdk, id)
             rows = await _read_behind(sdk.store.meetings.list_messages, str(status.meeting_id), seen)
+            said = await _spoken(sdk, rows)
             seen = rows[-1].seq if rows else seen
-            return Look(await _spoken(sdk, rows), _standing(status), status.status.value == "ended")
+            return Look(said, _standing(status), status.status.value == "ended")
 
         return look
 
@@ -113,10 +115,11 @@ def watch_session(options: Options, id: str, other: str | None, thread: str | No
             nonlocal seen
             row = await sdk.store.sessions.find_session(session.session_id)
             rows = await _read_behind(sdk.store.sessions.list_messages, session.session_id, seen)
+            said = await describe(sdk, rows)
             seen = rows[-1].seq if rows else seen
             waits = None if row is None or row.waiting_id is None else names.get(row.waiting_id)
             now = "  open; nobody waits for an answer" if waits is None else f"  {clean(waits)} waits for an answer"
-            return Look(await describe(sdk, rows), _one_line(now), row is None or row.ended_at is not None)
+            return Look(said, _one_line(now), row is None or row.ended_at is not None)
 
         return look
 
@@ -161,7 +164,7 @@ async def _follow(
         try:
             async with asyncio.timeout(timeout) as timer:
                 while True:
-                    found = await look()
+                    found = await look_until_seen(options, look, before=lambda: _erase(live))
                     _erase(live)
                     for one in found.messages:
                         show(one)
