@@ -368,6 +368,12 @@ def spoil_text(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> None
     path.write_bytes(gzip.compress(b"".join(lines)))
 
 
+def become(path: Path, make: Callable[[Path], object]) -> None:
+    """Put something else in the place of a file."""
+    path.unlink()
+    make(path)
+
+
 SPOILED: list[tuple[str, Callable[[Path], object]]] = [
     ("damaged", lambda path: path.write_bytes(path.read_bytes()[:-40])),
     ("damaged", lambda path: path.write_bytes(path.read_bytes()[:100] + b"\0\0\0\0" + path.read_bytes()[104:])),
@@ -380,6 +386,8 @@ SPOILED: list[tuple[str, Callable[[Path], object]]] = [
     ("is no archive", lambda path: spoil_text(path, lambda lines: [b"hello\n"])),
     ("damaged", lambda path: path.write_bytes(b"hello")),
     ("cannot be read", lambda path: path.unlink()),
+    ("a pipe", lambda path: become(path, os.mkfifo)),
+    ("a folder", lambda path: become(path, os.mkdir)),
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -193,9 +194,15 @@ def _size(row: StagedRow) -> int:
 
 def _size_of(path: str) -> int:
     try:
-        return os.path.getsize(path)
+        found = os.stat(path)
     except OSError as error:
-        raise ArchiveError(
-            f"The archive {path!r} cannot be read: {error.strerror}. Name a file that `agent-messaging db export` has "
-            "written."
-        ) from error
+        raise _not_readable(path, error.strerror) from error
+    if not stat.S_ISREG(found.st_mode):  # it is read twice, and a pipe nobody writes to would hold up its reader
+        raise _not_readable(path, "it is no file, but a folder, a pipe or a device")
+    return found.st_size
+
+
+def _not_readable(path: str, why: str | None) -> ArchiveError:
+    return ArchiveError(
+        f"The archive {path!r} cannot be read: {why}. Name a file that `agent-messaging db export` has written."
+    )
