@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from ...models import AskState, DeliveryState, TaskState
+from ..ports import Settling
+from ..workload import attempts_after
 from .tables import Row
 from .values import EPOCH, MICROSECOND, spell
-
-_RETURNED = "returned"
 
 
 def put_to_rest(table: str, raw: Row, now: datetime) -> None:
@@ -22,7 +22,7 @@ def put_to_rest(table: str, raw: Row, now: datetime) -> None:
 def _give_back(raw: Row) -> None:
     """End a claim as one that was given back: the attempt does not count, and the token of the claim is past."""
     raw["token"] += 1
-    raw["attempt"] = max(raw["attempt"] - 1, 0)
+    raw["attempt"] = attempts_after(Settling.RETURNED, raw["attempt"])
 
 
 def _rest_delivery(raw: Row, now: datetime) -> None:
@@ -41,13 +41,18 @@ def _rest_ask(raw: Row, now: datetime) -> None:
 def _rest_message(raw: Row, now: datetime) -> None:
     if raw["state"] == DeliveryState.CLAIMED:
         _give_back(raw)
-        raw |= {"state": DeliveryState.QUEUED.value, "ended_as": _RETURNED, "suspect": False}
+        raw |= {"state": DeliveryState.QUEUED.value, "ended_as": Settling.RETURNED.value, "suspect": False}
 
 
 def _rest_task(raw: Row, now: datetime) -> None:
     if raw["state"] == TaskState.RUNNING:
         _give_back(raw)
-        raw |= {"state": TaskState.QUEUED.value, "ended_as": _RETURNED, "until_at": None, "suspect": False}
+        raw |= {
+            "state": TaskState.QUEUED.value,
+            "ended_as": Settling.RETURNED.value,
+            "until_at": None,
+            "suspect": False,
+        }
         if "until_due" in raw:
             raw["until_due"] = None
 

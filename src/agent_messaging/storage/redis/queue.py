@@ -10,6 +10,7 @@ from typing import Any
 
 from ...ids import uuid7
 from ...models import DeliveryState
+from .. import workload
 from ..batches import MAX_BYTES
 from ..ports import (
     ClaimedQueueMessage,
@@ -25,7 +26,7 @@ from ..ports import (
 )
 from .engine import Engine
 from .together import Together
-from .values import duration, instant, maybe, moved, names, number, seconds, text
+from .values import duration, final_words, instant, maybe, moved, names, number, seconds, text
 
 logger = logging.getLogger("agent_messaging.storage")
 
@@ -140,10 +141,11 @@ class RedisQueue:
     async def statistics(self, agent_id: str | None = None, *, now: datetime | None = None) -> QueueStatistics:
         flat, lately, oldest = await self._engine.call("queue_statistics", now=now, agent=agent_id)
         counts = {text(name): number(count) for name, count in zip(flat[::2], flat[1::2], strict=True)}
+        states, failed, by_priority = workload.read_counts(counts)
         return QueueStatistics(
-            counts={state: counts[state.value] for state in DeliveryState if counts.get(state.value)},
-            failed=counts.get("failed", 0),
-            by_priority={one: counts[f"p{one}"] for one in range(5) if counts.get(f"p{one}")},
+            counts=self._engine.aside.counts(DeliveryState, states),
+            failed=failed,
+            by_priority=by_priority,
             settled_lately=lately,
             oldest_queued_age=seconds(oldest),
         )
@@ -156,8 +158,7 @@ class RedisQueue:
         states: Collection[DeliveryState] | None = None,
         now: datetime | None = None,
     ) -> int:
-        final = [state for state in DeliveryState if state.is_final and (states is None or state in states)]
-        words = [state.value for state in final]
+        words = final_words(DeliveryState, states)
         return int(
             await self._engine.call("prune_queue", now=now, older_than=duration(older_than), limit=limit, states=words)
         )
@@ -165,8 +166,7 @@ class RedisQueue:
     async def measure(
         self, older_than: float, *, states: Collection[DeliveryState] | None = None, now: datetime | None = None
     ) -> Stock:
-        final = [state for state in DeliveryState if state.is_final and (states is None or state in states)]
-        words = [state.value for state in final]
+        words = final_words(DeliveryState, states)
         found = await self._engine.call("measure_queue", now=now, older_than=duration(older_than), states=words)
         return Stock(*map(int, found))
 

@@ -38,7 +38,7 @@ from ..ports import (
 from .engine import Engine
 from .queue import message_arguments
 from .together import Together
-from .values import duration, fraction, instant, maybe, moved, names, number, seconds, text
+from .values import duration, final_words, fraction, instant, maybe, moved, names, number, seconds, text
 
 
 class RedisTasks:
@@ -184,7 +184,7 @@ class RedisTasks:
         flat, average, oldest = await self._engine.call("task_statistics", now=now, supervisor=supervisor)
         counts = {text(name): number(count) for name, count in zip(flat[::2], flat[1::2], strict=True)}
         return TaskStatistics(
-            counts={state: counts[state.value] for state in TaskState if counts.get(state.value)},
+            counts=self._engine.aside.counts(TaskState, counts),
             average_duration=seconds(average),
             oldest_queued_age=seconds(oldest),
         )
@@ -192,7 +192,7 @@ class RedisTasks:
     async def prune(
         self, older_than: float, limit: int, *, states: Collection[TaskState] | None = None, now: datetime | None = None
     ) -> int:
-        words = [state.value for state in TaskState if state.is_final and (states is None or state in states)]
+        words = final_words(TaskState, states)
         return int(
             await self._engine.call("prune_tasks", now=now, older_than=duration(older_than), limit=limit, states=words)
         )
@@ -200,7 +200,7 @@ class RedisTasks:
     async def measure(
         self, older_than: float, *, states: Collection[TaskState] | None = None, now: datetime | None = None
     ) -> Stock:
-        words = [state.value for state in TaskState if state.is_final and (states is None or state in states)]
+        words = final_words(TaskState, states)
         found = await self._engine.call("measure_tasks", now=now, older_than=duration(older_than), states=words)
         return Stock(*map(int, found))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
+
+from ...models import DeliveryState, TaskState
 
 _BEGIN = datetime(1970, 1, 1, tzinfo=UTC)
 MOST = 2**52
@@ -56,3 +58,8 @@ def moved(answers: Sequence[int]) -> list[bool]:
 def names(values: Sequence[bytes]) -> set[str]:
     """The names of a set, such as ids of processes."""
     return {text(value) for value in values}
+
+
+def final_words(known: type[DeliveryState] | type[TaskState], wanted: Collection[str] | None) -> list[str]:
+    """The words of the final states among those that are wanted; None is any."""
+    return [state.value for state in known if state.is_final and (wanted is None or state in wanted)]

@@ -8,14 +8,14 @@ from typing import Any
 import apsw
 
 from ..sql import Queries
-from .clock import Instant
+from .clock import SECOND, Instant
 from .engine import fetch
 from .rows import encode
 
 _ASKS = Queries(__package__, "asks")
 _SQL = Queries(__package__, "sessions")
-_KEPT = 60_000_000
-"""Microseconds."""
+_KEPT = 60 * SECOND
+"""For so long a notice is worth taking."""
 
 
 def leave(connection: apsw.Connection, rows: Sequence[tuple[int, str, int | None]], instant: Instant) -> None:

@@ -1,7 +1,7 @@
--- A walk goes page by page: `_page` finds what is old enough (and where the next page begins), `_find` what the rule asks of each,
--- `_delete` removes what goes. Before it, in the same transaction, `_lock` takes what nobody else holds, and `_find` is asked
--- again. Sessions and meetings are locked without anything else, messages with their deliveries: nobody is waited for, so the
--- order of locks (sql/asks.sql) is no concern.
+-- A walk goes page by page: `_page` finds what is old enough (and where the next page begins), `_find` what the rule asks of
+-- each, `_delete` removes what goes. Before it, in the same transaction, `_lock` takes what nobody else holds, and `_find`
+-- is asked again. Sessions and meetings are locked without anything else, messages with their deliveries: nobody is waited
+-- for, so the order of locks (sql/asks.sql) is no concern.
 
 -- name: prune_messages_page
 -- Dead letters are a kind of their own, and what belongs to a meeting goes with it. The numbers follow the time roughly, so
@@ -40,7 +40,7 @@ select (select max(p.seq) from (select l.seq from page l offset $2 - 1) p) as ne
   ) as found
 
 -- name: prune_messages_lock
--- PostgreSQL alone.
+-- PostgreSQL alone: see the head of this file.
 select m.seq from messages m join deliveries d on d.seq = m.seq where m.seq = any($1::bigint[])
 order by m.seq for update of m, d skip locked
 
@@ -90,7 +90,7 @@ select
 from page p cross join moment t
 
 -- name: prune_sessions_lock
--- PostgreSQL alone.
+-- PostgreSQL alone: see the head of this file.
 select s.id::text from sessions s where s.id = any($1::text[]::uuid[]) order by s.id for update skip locked
 
 -- name: prune_sessions_find
@@ -119,7 +119,7 @@ select
 from page p cross join moment t
 
 -- name: prune_meetings_lock
--- PostgreSQL alone.
+-- PostgreSQL alone: see the head of this file.
 select g.id::text from meetings g where g.id = any($1::text[]::uuid[]) order by g.id for update skip locked
 
 -- name: prune_meetings_find
@@ -157,7 +157,7 @@ select p.sender_id::text, p.call, p.key, p.created_at <= t.before as is_old
 from page p cross join moment t order by p.sender_id, p.call, p.key
 
 -- name: prune_keys_lock
--- PostgreSQL alone.
+-- PostgreSQL alone: see the head of this file.
 select k.sender_id::text, k.call, k.key
 from unnest($1::text[]::uuid[], $2::text[], $3::text[]) i (sender_id, call, key)
 join idempotency_keys k on k.sender_id = i.sender_id and k.call = i.call and k.key = i.key

@@ -8,9 +8,10 @@ select set_config('enable_bitmapscan', 'on', true), set_config('plan_cache_mode'
   set_config('random_page_cost', '1.1', true), set_config('max_parallel_workers_per_gather', '0', true)
 
 -- name: search_find
--- Without words ($1), all messages; but of those in the index none that has one of the words of $13. $2 is a seq. With `w.seq + 0` the planner does not take the state of the index for a narrow
--- range: it would walk that range in place of looking for a rare word. How frequent the beginning of a word ($14, $15: see
--- `find_candidates`) is, the server does not know: it takes each for frequent.
+-- Without words ($1), all messages; but of those in the index none that has one of the words of $13. $2 is a seq. With
+-- `w.seq + 0` the planner does not take the state of the index for a narrow range: it would walk that range in place of
+-- looking for a rare word. How frequent the beginning of a word ($14, $15: see `find_candidates`) is, the server does not
+-- know: it takes each for frequent.
 select c.seq, c.size from (
   (
     select m.seq, octet_length(m.content) as size from messages m
@@ -97,7 +98,8 @@ returning s.indexed_to
 update search_state set indexed_to = $3::bigint where owner = $1::text::uuid and indexed_to = $2::bigint
 
 -- name: search_insert
--- Without those that were removed since they were read. None is removed before this is committed, and its removal then forgets it.
+-- Without those that were removed since they were read. None is removed before this is committed, and its removal then
+-- forgets it.
 with kept as materialized (
   select m.seq from messages m where m.seq = any($1::bigint[]) order by m.seq for key share
 )

@@ -1,5 +1,5 @@
--- What append, settle, and whatever else ends claims or processes do with asks. Every ask is ended by asks_end, or, with the answer of
--- its run, by settle_read.
+-- What append, settle, and whatever else ends claims or processes do with asks. Every ask is ended by asks_end, or, with the
+-- answer of its run, by settle_read.
 
 -- name: append_find_pairs
 -- For each conversation message (sender, recipient, id of the message in whose run it is made, thread, whether it may answer

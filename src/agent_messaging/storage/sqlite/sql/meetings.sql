@@ -25,9 +25,9 @@ select json_array(
 )
 
 -- name: act_load
--- :meetings are (meeting, speech of the act or null). Of a speech that is stored already, the number of its turn is found; it is
--- one of the newest as a rule. The last speaker is the holder of the newest turn for speaking. Agents that are gone do not count, nor does a host that
--- names the speakers.
+-- :meetings are (meeting, speech of the act or null). Of a speech that is stored already, the number of its turn is found;
+-- it is one of the newest as a rule. The last speaker is the holder of the newest turn for speaking. Agents that are gone do
+-- not count, nor does a host that names the speakers.
 select json_group_array(json_array(m.id, m.host_id, m.status, m.selection, m.turn_duration, m.max_attempts, m.host_speaks,
   m.end_when, m.max_turns - m.turns_taken, m.max_duration, m.deadline_due,
   json(iif(t.number is null, null, json_array(t.number, t.agent_id, t.purpose, t.started_at, t.deadline_at, t.deadline_due,

@@ -19,8 +19,8 @@ select json_group_array(distinct l.process_id) from jsonb_each(:agents) as wante
 cross join queue_listeners as l on l.agent_id = wanted.value
 
 -- name: queue_claim_find
--- By priority, and oldest first within one. What is behind the message that reaches :most_bytes waits for the next call. Of suspects
--- a process has one at a time: the first one, if it has none.
+-- By priority, and oldest first within one. What is behind the message that reaches :most_bytes waits for the next call. Of
+-- suspects a process has one at a time: the first one, if it has none.
 select json_group_array(seq) from (
   select seq, sum(size) over (order by priority, seq rows between unbounded preceding and 1 preceding) as before from (
     select seq, priority, octet_length(content) + octet_length(coalesce(metadata, '')) as size from queue_messages

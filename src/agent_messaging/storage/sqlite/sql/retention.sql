@@ -1,5 +1,5 @@
--- A walk goes page by page: `_page` finds what is old enough (and where the next page begins), `_find` what the rule asks of each,
--- `_delete` removes what goes. On the writing connection `_find` and `_delete` are one transaction.
+-- A walk goes page by page: `_page` finds what is old enough (and where the next page begins), `_find` what the rule asks of
+-- each, `_delete` removes what goes. On the writing connection `_find` and `_delete` are one transaction.
 --
 -- :before is by the wall clock, which may jump. So a message must also have waited since :before_due, by the store's clock.
 

@@ -143,9 +143,10 @@ from jsonb_each(:ids) as wanted cross join workers as w on w.id = wanted.value
 where :owner is null or not exists (select 1 from processes where id = :owner and ended_at is not null)
 
 -- name: tasks_find_takeable
--- :requests are (worker, how many, types, capabilities, other types). For each what is assigned to the worker, then of the pool what it
--- can do, as (number of the request, 0 if assigned, priority, seq, suspect). The walk goes from one (needs, type) to the next by seeking,
--- so a long backlog of one costs nothing. Of suspects one is enough; they do not stand in the way of the others.
+-- :requests are (worker, how many, types, capabilities, other types). For each what is assigned to the worker, then of the
+-- pool what it can do, as (number of the request, 0 if assigned, priority, seq, suspect). The walk goes from one (needs,
+-- type) to the next by seeking, so a long backlog of one costs nothing. Of suspects one is enough; they do not stand in the
+-- way of the others.
 with recursive request (number, worker_id, most, types, capabilities, but) as materialized (
   select cast(key as integer), value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4
   from jsonb_each(:requests)
