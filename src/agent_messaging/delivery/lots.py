@@ -71,21 +71,21 @@ class Lots:
         self._sessions = sessions
         self._parts = parts
         self.receipts = Waiters[str, ReceiptRow](self._find_final, lambda id: MessageNotFoundError(message_id=id))
-        """For deliveries to end."""
+        """Waits for deliveries to end, by message id."""
         self.asks = Asks(sessions)
-        """For answers."""
+        """Waits for answers."""
         self.waits = Waiters[str, WaitRow](self._find_waits, gone)
-        """For messages of one sender; each is about its (sender id, recipient id)."""
+        """Waits for messages of one sender, by the id of the wait; each is about its (sender id, recipient id)."""
         self.parts = Waiters[PartCursor, PartPage](self._find_parts, gone)
-        """For parts behind a cursor; each is about its ask."""
+        """Waits for parts behind a cursor; each is about its ask."""
         self.room = Waiters[tuple[str, Claim], Stream](self._find_room, gone)
-        """For room in the stream of an ask (id, claim of the run); each is about its ask."""
+        """Waits for room in the stream of an ask, by (ask id, claim of the run); each is about its ask."""
         self.tasks = Waiters[str, EndedTask](self._find_ended, lambda id: TaskNotFoundError(task_id=id))
-        """For tasks to end."""
+        """Waits for tasks to end, by task id."""
         self.work = WorkBell()
-        """For tasks to take."""
+        """Waits for tasks to take: the workforce."""
         self.arrivals = Arrivals()
-        """For messages to pull."""
+        """Waits for messages to pull."""
 
     async def _find_final(self, message_ids: list[str]) -> Mapping[str, ReceiptRow | None]:
         rows = {row.message_id: row for row in await self._deliveries.list_receipts(message_ids)}

@@ -269,14 +269,14 @@ class Reader:
         self._cursor = PartCursor(ask_id)
         self._acknowledged = 0
         self._size = 0
-        """Bytes that were given since the last acknowledgement."""
+        """Bytes of the parts that were given since the last acknowledgement."""
         self._parts_read: deque[PartRow] = deque()
         self._has_given = False
-        """Parts of the run that it reads now."""
+        """Whether parts of the run that it reads now were given."""
         self._is_anew = False
         self.is_closed = False
         self.failure: Exception | None = None
-        """The last parts could not be read."""
+        """Why the last parts could not be read."""
 
     async def next(self, end: asyncio.Future[Any]) -> PartRow | None:
         """The next part; None when the ask has ended and all parts were given.

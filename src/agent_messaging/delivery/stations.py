@@ -37,10 +37,11 @@ class Station:
     lanes: dict[str, int] = field(default_factory=dict)
     """Runs per lane, without those that wait for an answer themselves."""
     known: int = 0
-    """Deliveries this process queued and has not claimed since, at most."""
+    """At most so many deliveries were queued by this process and not claimed since."""
     maybe: bool = False
-    """Others may have queued something."""
+    """Whether others may have queued something."""
     cursor: str | None = None
+    """The lane of the last delivery that a request has brought: the next request begins behind it."""
     is_served: bool = True
     """False: what runs goes on, nothing more is taken."""
     is_requested: bool = False

@@ -98,7 +98,7 @@ class OpenTelemetryObserver(Observer):
     def sending(self, fact: Fact) -> Mapping[str, str] | None:
         """See `Observer`: begins the span of a send."""
         span = self._tracer.start_span(
-            _named("send", fact), kind=trace.SpanKind.PRODUCER, attributes=_attributes(fact, "send", "send")
+            _named("send", fact), kind=trace.SpanKind.PRODUCER, attributes=_attributes(fact, "send")
         )
         carried: dict[str, str] = {}
         self._propagator.inject(carried, context=trace.set_span_in_context(span, contexts.Context()))
@@ -115,7 +115,7 @@ class OpenTelemetryObserver(Observer):
             _named("process", fact),
             context=parent,
             kind=trace.SpanKind.CONSUMER,
-            attributes=_attributes(fact, "process", "process"),
+            attributes=_attributes(fact, "process"),
         )
         contexts.attach(trace.set_span_in_context(span, parent))  # the task's own context ends with the task
         if fact.claim is not None:
@@ -161,7 +161,7 @@ class OpenTelemetryObserver(Observer):
         span = self._tracer.start_span(
             _named("receive", fact),
             kind=trace.SpanKind.CLIENT,
-            attributes=_attributes(fact, "receive", "receive"),
+            attributes=_attributes(fact, "receive"),
             links=[trace.Link(sent)] if sent.is_valid else [],
         )
         span.end()
@@ -195,7 +195,7 @@ class OpenTelemetryObserver(Observer):
             _named("settle", run),
             context=parent,
             kind=trace.SpanKind.CLIENT,
-            attributes=_attributes(replace(run, how=fact.how), "settle", "settle"),
+            attributes=_attributes(replace(run, how=fact.how), "settle"),
             start_time=min(since, now) or None,
         )
         if error is not None:
@@ -310,12 +310,12 @@ def _named(operation: str, fact: Fact) -> str:
     return operation if destination is None else f"{operation} {destination}"
 
 
-def _attributes(fact: Fact, name: str, type: str) -> dict[str, Any]:
+def _attributes(fact: Fact, operation: str) -> dict[str, Any]:
     """The attributes of a span."""
     found: dict[str, Any] = {
         "messaging.system": SYSTEM,
-        "messaging.operation.name": name,
-        "messaging.operation.type": type,
+        "messaging.operation.name": operation,
+        "messaging.operation.type": operation,
         "messaging.destination.name": _destination(fact),
         "messaging.message.id": fact.message_id or fact.task_id,
         "messaging.message.conversation_id": fact.session_id,

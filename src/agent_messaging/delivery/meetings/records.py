@@ -26,8 +26,13 @@ class Records:
         return {meeting_id: standing for (meeting_id, _), standing in found.items()}
 
     async def find_standing(self, meeting_id: str, agent_id: str | None, *, recent: int = RECENT) -> Standing | None:
-        """Find how an agent stands in a meeting, with the newest messages since its last speech; None: how the meeting
-        stands, with its newest."""
+        """Find how an agent stands in a meeting, with what was said since its last speech; None if there is none.
+
+        Args:
+            meeting_id: The meeting.
+            agent_id: The agent; None: how the meeting itself stands, with its newest messages.
+            recent: At most so many messages, the newest.
+        """
         key = meeting_id, agent_id
         return (await self.meetings.find_standings([key], recent=recent))[key]
 
