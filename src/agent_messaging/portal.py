@@ -164,7 +164,9 @@ class Portal(Generic[R]):
         """Run on the loop."""
         with self._gate:  # a call that came after the loop's last look would wait for ever
             if not self._is_open:
-                raise NotInitializedError("This object was closed meanwhile, or the interpreter is exiting.")
+                raise NotInitializedError(
+                    "This object was closed meanwhile, or the interpreter is exiting. Make a new one."
+                )
             return asyncio.run_coroutine_threadsafe(self._call(function), self._start())
 
     def _start(self) -> asyncio.AbstractEventLoop:

@@ -15,6 +15,8 @@ from .futures import cancel_all, fail
 
 logger = logging.getLogger("agent_messaging")
 
+_CLOSED = "The SDK was closed meanwhile. Open it, and repeat the call."
+
 
 class SingleFlight:
     """Work with at most one run in flight.
@@ -73,7 +75,7 @@ class SingleFlight:
             NotInitializedError: The service is closed, or was closed meanwhile.
         """
         if self.is_closed:
-            raise NotInitializedError("The SDK was closed meanwhile.")
+            raise NotInitializedError(_CLOSED)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         self.request()
@@ -117,7 +119,7 @@ class SingleFlight:
         self._is_running = False
         self._task = None
         for future in self._waiting:  # none, unless it was closed, or the end of the loop has cancelled it
-            fail(future, NotInitializedError("The SDK was closed meanwhile."))
+            fail(future, NotInitializedError(_CLOSED))
         self._waiting.clear()
 
     async def _run_once(self) -> None:

@@ -59,7 +59,7 @@ class Asks(Service):
 
     def __init__(self, sessions: SessionStore) -> None:
         self.sessions = sessions
-        self.waiters = Waiters[str, AskOutcome](self._find, _gone)
+        self.waiters = Waiters[str, AskOutcome](self._find, gone)
         self._written: dict[str, Written] = {}
         """Messages on their way into the store from here, which may be answers, by their ids."""
         self.deadlines = Deadlines()
@@ -226,5 +226,9 @@ def _give_up_on(futures: Iterable[asyncio.Future[AskOutcome | None]]) -> None:
         fail(future, NotInitializedError("The SDK was closed while it ended an ask. Its deadline ends it."))
 
 
-def _gone(_: str) -> Exception:
-    return AgentNotFoundError("The agent was removed while this waited for its answer; the conversation went with it.")
+def gone(_: object) -> Exception:
+    """The error of a wait in a conversation, one agent of which was removed."""
+    return AgentNotFoundError(
+        "An agent was removed while this waited for it; the conversation went with it.",
+        remedy="Register it again with `sdk.register_agent(...)` to begin another one.",
+    )

@@ -217,14 +217,21 @@ class Forwarding:
                     remedy="Pass on an open ask, by the id of its message (context.message_id).",
                 )
             case Obstacle.NOT_HELD:
-                return SessionStateError(f"The ask {message_id} is with {has!r} and not with {holder.external_id!r}.")
+                return SessionStateError(
+                    f"The ask {message_id} is with {has!r} and not with {holder.external_id!r}; nothing was changed.",
+                    remedy=f"{has!r} alone can answer it or pass it on now.",
+                )
             case Obstacle.PASSED_ON:
                 return SessionStateError(
-                    f"{holder.external_id!r} has passed the ask {message_id} on already: it is with {has!r}."
+                    f"{holder.external_id!r} has passed the ask {message_id} on already: it is with {has!r}.",
+                    remedy=f"{has!r} alone can answer it or pass it on now.",
                 )
             case Obstacle.ENDED:
                 end = ENDS.get(refusal.state or AskState.ENDED, "has ended")
-                return SessionStateError(f"The ask {message_id} {end}; there is nothing to pass on.")
+                return SessionStateError(
+                    f"The ask {message_id} {end}; there is nothing to pass on.",
+                    remedy="`list_open_asks` shows the asks that still wait for an answer.",
+                )
             case Obstacle.AT_WORK:
                 return SessionStateError(
                     f"A handler of {holder.external_id!r} is at work on the ask {message_id}; nothing was changed.",

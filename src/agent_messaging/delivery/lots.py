@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 
-from ..exceptions import AgentNotFoundError, MessageNotFoundError, QueueDataLostError, TaskNotFoundError
+from ..exceptions import MessageNotFoundError, QueueDataLostError, TaskNotFoundError
 from ..storage.parts import has_room
 from ..storage.ports import (
     Claim,
@@ -26,7 +26,7 @@ from ..storage.ports import (
     WaitRow,
 )
 from .arrivals import Arrivals
-from .asks import Asks
+from .asks import Asks, gone
 from .waiting import Waiters
 
 PAGE = 1_000
@@ -109,8 +109,3 @@ class Lots:
     async def _find_room(self, runs: list[tuple[str, Claim]]) -> Mapping[tuple[str, Claim], Stream | None]:
         streams = zip(runs, await self._parts.find_streams(runs), strict=True)
         return {run: stream for run, stream in streams if has_room(stream)}
-
-
-def gone(_: object) -> Exception:
-    """The error of a wait whose agents are not there any more."""
-    return AgentNotFoundError("An agent was removed while this waited for its message; the conversation went with it.")

@@ -22,7 +22,7 @@ R = TypeVar("R")
 
 PAGE = 1_000
 """Ids asked for in one query."""
-_CLOSED = "The SDK was closed while this waited. What it waited for goes on."
+_CLOSED = "The SDK was closed while this waited. What it waited for goes on: open the SDK, and wait again."
 
 
 class Waiters(Service, Generic[K, R]):

@@ -17,9 +17,9 @@ from ..models import Kind
 from ..storage.ports import MessageRow, NewWait, Presence, SessionStore, WaitRow
 from .again import Again
 from .announcer import Announcer
+from .asks import gone
 from .background import end_within
 from .current import Run, waiting
-from .lots import gone
 from .names import AgentName, Names
 from .reading import Taking
 from .services import Service
