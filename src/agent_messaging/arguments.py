@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, cast, overload
 from uuid import UUID
 
 from .clock import utc_now
-from .exceptions import InvalidArgumentError
+from .exceptions import ConfigurationError, InvalidArgumentError
 
 E = TypeVar("E", bound=StrEnum)
 I = TypeVar("I", bound=int | None)  # noqa: E741
@@ -248,14 +248,30 @@ def check_new_file(path: object, field: str) -> str:
     return target
 
 
+def absolute(path: str) -> str:
+    """Return the absolute path.
+
+    Raises:
+        ConfigurationError: It is a relative one, and the working directory was removed.
+    """
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"{path!r} is in the working directory of this process, which was removed. Go to a folder that exists, or "
+            "give an absolute path."
+        ) from None
+
+
 def check_path(path: object, field: str) -> str:
     """Return the absolute path.
 
     Raises:
         InvalidArgumentError: It is no path.
+        ConfigurationError: As of `absolute`.
     """
     try:
-        target = os.path.abspath(os.fsdecode(cast(str, path)))
+        target = absolute(os.fsdecode(cast(str, path)))
     except TypeError:
         target = ""
     if not target or "\0" in target:

@@ -21,7 +21,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypedDict
 
-from .arguments import check_count, check_flag
+from .arguments import absolute, check_count, check_flag
 from .exceptions import ConfigurationError
 from .system import BINARY, after_fork
 
@@ -391,7 +391,7 @@ def _check_folder(base_dir: object) -> str:
         folder = ""
     if not folder.strip() or "\0" in folder:
         raise ConfigurationError("The folder of the audit log must be a path. Give base_dir='./logs', for example.")
-    return os.path.abspath(folder)  # the working directory may change
+    return absolute(folder)  # the working directory may change
 
 
 class _Active:

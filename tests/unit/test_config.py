@@ -1036,3 +1036,17 @@ def test_redis_is_no_store_of_the_sdk_and_its_password_is_not_shown(monkeypatch:
     assert SECRET not in str(Config(coordination={"redis_url": url}).locate_coordination())
     monkeypatch.setenv("REDIS_URL", f"http://:{SECRET}@h")
     assert refusal(Config).startswith("REDIS_URL in the environment: ")
+
+
+async def test_a_working_directory_that_was_removed_concerns_only_what_is_in_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert "which was removed. Go to a folder that exists" in refusal(lambda: Config(url="sqlite:///relative.db"))
+    with pytest.raises(ConfigurationError, match="which was removed"):
+        await AgentMessaging().initialize()
+    assert Config(url=f"sqlite:///{tmp_path}/a.db").store.path == str(tmp_path / "a.db")
+    async with AgentMessaging("sqlite://:memory:") as sdk:
+        assert await sdk.list_agents() == []

@@ -10,6 +10,7 @@ import sys
 
 import click
 
+from ..arguments import absolute
 from .app import Command
 from .options import Options, pass_options
 from .output import clean, count, say, show
@@ -42,7 +43,7 @@ def init(options: Options, folder: str, name: str | None) -> None:
     """
     from .project import files_of
 
-    target = os.path.abspath(folder)
+    target = absolute(folder)
     package = _package(name if name is not None else os.path.basename(target), is_given=name is not None)
     files = files_of(package)
     there = sorted(path for path in files if os.path.lexists(os.path.join(target, path)))
@@ -59,7 +60,7 @@ def init(options: Options, folder: str, name: str | None) -> None:
     def human() -> None:
         say(f"Wrote {count(len(files), 'file')} into {clean(target)}. What to do next:")
         say()
-        if target != os.getcwd():
+        if target != absolute(os.curdir):
             words = shlex.quote(clean(folder))
             say(f"  cd {'./' if words.startswith('-') else ''}{words}")
         say("  python -m pip install pytest")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..arguments import absolute
 from .options import Options
 from .output import tell
 from .services import EVERY_AGENT
@@ -49,7 +50,7 @@ def load(target: str, ctx: click.Context) -> AgentMessaging[Any]:
     module, _, name = target.partition(":")
     if not module or not name:
         raise click.UsageError(f"{target!r} names no object. Write it as MODULE:NAME, such as orders.serving:sdk.", ctx)
-    sys.path.insert(0, os.getcwd())
+    sys.path.insert(0, absolute(os.curdir))
     try:
         found: Any = importlib.import_module(module)
         for part in name.split("."):

@@ -8,6 +8,7 @@ from dataclasses import field
 from typing import Literal
 from urllib.parse import urlsplit
 
+from ..arguments import absolute
 from ..exceptions import ConfigurationError
 from ..records import dataclass
 
@@ -107,7 +108,7 @@ def _parse_sqlite(rest: str) -> StoreLocation:
         )
     if path.endswith("/"):
         raise ConfigurationError(f"The database URL names a folder. Add the file's name, such as {SQLITE_FILE}.")
-    return StoreLocation("sqlite", path=os.path.abspath(path))
+    return StoreLocation("sqlite", path=absolute(path))
 
 
 def _parse_postgres(url: str) -> StoreLocation:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
+from ...arguments import absolute
 from ...exceptions import ConfigurationError
 from ..batches import MAX_BYTES
 from ..checks import RULES, examine, find_damage, find_misnumbering, tell_miscount, tell_misfiled, tell_stray
@@ -71,7 +72,7 @@ class SQLiteStore:
     def __init__(self, path: str | os.PathLike[str], *, busy_timeout: float = 10.0) -> None:
         location = os.fspath(path)
         # The real path, so that all processes find the same side folder whatever links they come by.
-        self.path = location if location == ":memory:" else os.path.realpath(location)
+        self.path = location if location == ":memory:" else os.path.realpath(absolute(location))
         self.busy_timeout = busy_timeout
         self.clock = StoreClock()
         self.engine = Engine(self.path, busy_timeout)
