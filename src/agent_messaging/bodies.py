@@ -19,6 +19,9 @@ from .records import dataclass
 
 logger = logging.getLogger("agent_messaging.delivery")
 
+REMEDY = "Run `agent-messaging doctor --deep`, and restore the store from a backup."
+"""What to do about a damaged body."""
+
 
 class Sealed(Protocol):
     """A row with a body."""
@@ -128,7 +131,4 @@ def _read_metadata(text: str, name: str) -> dict[str, Any]:
 
 
 def _damaged(name: str, problem: str) -> StorageCorruptError:
-    return StorageCorruptError(
-        f"The stored payload of {name} is damaged: {problem}. "
-        "Run `agent-messaging doctor --deep`, and restore the store from a backup."
-    )
+    return StorageCorruptError(f"The stored payload of {name} is damaged: {problem}. {REMEDY}")

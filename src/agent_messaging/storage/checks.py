@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from ..bodies import open_body
+from ..bodies import REMEDY, open_body
 from ..exceptions import StorageCorruptError
 from ..models import (
     AskState,
@@ -54,7 +54,8 @@ def find_damage(name: str, content: str, metadata: str | None, checksum: int) ->
     try:
         open_body(Specimen(content, metadata, checksum), name)
     except StorageCorruptError as error:
-        return [_printable(str(error))]
+        # Whoever reads this has run the command that the error advises.
+        return [_printable(str(error).removesuffix(REMEDY)) + "Restore the store from a backup, or delete the row."]
     return []
 
 

@@ -14,8 +14,8 @@ Deadlines are the store's: `time_out` ends each turn once, whoever calls it. No 
 also how a meeting ends by `max_duration`.
 
 The messages and the events of one meeting are committed in the order of their seq. An agent that is deregistered
-leaves its meetings first (`assembly.Vanish`); those that it hosts are removed with it. Of the others its seat and what
-it said are removed; its turns and the events stay.
+leaves its meetings first (`assembly.Vanish`). Those that it hosts are removed with it. Those of others lose its seat
+and its messages, and keep its turns and the events.
 """
 
 from __future__ import annotations
@@ -312,7 +312,9 @@ class MeetingStore(Protocol):
         """
         ...
 
-    async def find_meeting(self, meeting_id: str, now: datetime | None = None) -> MeetingRow | None: ...
+    async def find_meeting(self, meeting_id: str, now: datetime | None = None) -> MeetingRow | None:
+        """A meeting as it stands; None if there is none. A plain read."""
+        ...
 
     async def list_seats(self, meeting_id: str) -> list[SeatRow]:
         """All participants, in the order of joining, those who left included."""
@@ -405,4 +407,6 @@ class MeetingStore(Protocol):
         """Count the messages of the history."""
         ...
 
-    async def statistics(self, agent_id: str) -> MeetingStatistics: ...
+    async def statistics(self, agent_id: str) -> MeetingStatistics:
+        """An agent's meetings in figures. A plain read."""
+        ...

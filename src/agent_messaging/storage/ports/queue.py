@@ -240,7 +240,9 @@ class QueueStore(Protocol):
         """Queue dead ones again, those named or all: attempt 0, token kept, due now, no expiry. Returns how many."""
         ...
 
-    async def statistics(self, agent_id: str | None = None, *, now: datetime | None = None) -> QueueStatistics: ...
+    async def statistics(self, agent_id: str | None = None, *, now: datetime | None = None) -> QueueStatistics:
+        """One queue, or all of them, in figures. A plain read."""
+        ...
 
     async def prune(
         self,

@@ -182,7 +182,9 @@ class SessionStore(Protocol):
 
     # --- sessions ---
 
-    async def find_session(self, session_id: str) -> SessionRow | None: ...
+    async def find_session(self, session_id: str) -> SessionRow | None:
+        """A session as it stands; None if there is none. A plain read."""
+        ...
 
     async def find_open_session(self, agent_id: str, other_id: str, thread: str = MAIN) -> SessionRow | None:
         """The open session of this pair in a thread, in either order."""
@@ -220,9 +222,13 @@ class SessionStore(Protocol):
         """
         ...
 
-    async def count_messages(self, session_id: str) -> SessionCounts: ...
+    async def count_messages(self, session_id: str) -> SessionCounts:
+        """How many messages a session has, and how many of them were read. A plain read."""
+        ...
 
-    async def statistics(self, agent_id: str, thread: str | None = None) -> SessionStatistics: ...
+    async def statistics(self, agent_id: str, thread: str | None = None) -> SessionStatistics:
+        """An agent's conversations in figures. A plain read."""
+        ...
 
     async def list_messages(
         self,
@@ -260,9 +266,8 @@ class SessionStore(Protocol):
         left to its run. An open ask among the queued ones is then taken by the agent's own code, in the run of the
         message `within` or outside any: see `storage/admission.py` for what answers it. `after_seq` begins behind a
         message, for paging without marking. Messages of the SDK's own are never among them, nor is one that is not due
-        yet, or that expired before anybody began with it. Not repeatable: a lost
-        answer leaves messages marked that nobody saw. An answer that came, but whose caller has gone, goes to
-        `return_messages`.
+        yet, or that expired before anybody began with it. Not repeatable: a lost answer leaves messages marked that
+        nobody saw. An answer that came, but whose caller has gone, goes to `return_messages`.
         """
         ...
 

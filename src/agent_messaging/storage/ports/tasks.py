@@ -322,7 +322,9 @@ class TaskStore(Protocol):
         """
         ...
 
-    async def statistics(self, supervisor: str | None = None, *, now: datetime | None = None) -> TaskStatistics: ...
+    async def statistics(self, supervisor: str | None = None, *, now: datetime | None = None) -> TaskStatistics:
+        """The tasks of a supervisor, or all of them, in figures. A plain read."""
+        ...
 
     async def prune(
         self, older_than: float, limit: int, *, states: Collection[TaskState] | None = None, now: datetime | None = None

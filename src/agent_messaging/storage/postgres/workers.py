@@ -98,7 +98,7 @@ class PostgresWorkers:
 
 
 async def leave(connection: Connection, process_ids: Collection[str], worker_id: str | None = None) -> list[str]:
-    """Let these processes serve no worker, or not this one; returns the workers that nobody serves then."""
+    """Note that these processes serve no worker any more, or not this one; returns those that nobody serves then."""
     left = await connection.fetch(_SQL["workers_find_left"], list(process_ids), worker_id)
     await connection.execute(_SQL["workers_leave"], list(process_ids), worker_id)
     return [row["worker_id"] for row in left]

@@ -110,7 +110,7 @@ class SQLiteWorkers:
 
 
 def leave(connection: apsw.Connection, process_ids: Collection[str], worker_id: str | None = None) -> list[str]:
-    """Let these processes serve no worker, or not this one; returns the workers that nobody serves then."""
+    """Note that these processes serve no worker any more, or not this one; returns those that nobody serves then."""
     parameters = {"processes": encode(sorted(process_ids)), "worker": worker_id}
     left = fetch(connection, _SQL["workers_find_left"], parameters)
     connection.execute(_SQL["workers_leave"], parameters)
