@@ -249,6 +249,7 @@ declare
   chosen integer[];
   read bigint[];
   counting text;
+  ended integer;
   has_answers boolean := cardinality(array_remove(answer_ids, null)) > 0;
 begin
   -- Before the deliveries are settled and before any seq is drawn; see append_open_sessions.
@@ -268,44 +269,61 @@ begin
     counting := set_config('agent_messaging.counting', 'off', true);
   end if;
 
-  -- Locked in the order of seq, as everywhere, so that two transactions never wait for each other. A repeat is told by the
-  -- token, which no claim has raised since, and by the entry of the log that bears it; to redrive is no end of a claim. Only
-  -- `done` leaves none: so a delivery that was given back, and was done in another way then, was not done by this claim.
-  with locked as materialized (
-    -- An agent that answers an ask has read it.
-    select d.seq, d.kind, d.state, d.token, d.origin, i.how, i.delay, i.reason, i.event, i.position,
-      i.how = 'done' and i.answer_id is not null and d.ask_timeout is not null as reads, d.read_at is null as is_unread,
-      case d.log -> -1 ->> 'event' when 'redriven' then d.log -> -2 else d.log -> -1 end as entry
-    from unnest(seqs, tokens, hows, delays, reasons, events, answer_ids)
-      with ordinality as i (seq, token, how, delay, reason, event, answer_id, position)
-    join deliveries d on d.seq = i.seq and d.token = i.token
-    order by d.seq
-    for update of d
-  ),
-  moved as (
-    update deliveries d set
-      state = case l.how when 'done' then 'done' when 'dead' then 'dead' else 'queued' end,
-      attempt = greatest(d.attempt, 1) - (l.how = 'returned')::integer,
-      suspect = false,
-      run_at = case when l.how = 'retry' and l.delay > 0 then at + make_interval(secs => l.delay) end,
-      queued_at = case when l.how in ('retry', 'returned') then at + make_interval(secs => l.delay) else d.queued_at end,
-      claim_until = null,
-      settled_at = case when l.how in ('done', 'dead') then at end,
-      read_at = case when l.reads then coalesce(d.read_at, at) else d.read_at end,
-      log = case when l.how = 'done' then d.log else logged(d, at, l.event, l.reason) end
+  -- Runs that are simply done, as those of all notes: what is the open claim ends at once. If that is not all of them, what
+  -- follows looks what the others are, and takes what has ended here for a repeat, which is answered alike.
+  if not has_answers and 'done' = all(hows) then
+    with done as (
+      update deliveries d set
+        state = 'done', attempt = greatest(d.attempt, 1), suspect = false, run_at = null, claim_until = null, settled_at = at
+      from (select i.seq, i.token from unnest(seqs, tokens) as i (seq, token) order by i.seq offset 0) i
+      where d.seq = i.seq and d.token = i.token and d.state || '' = 'claimed'
+      returning d.origin
+    )
+    select count(*), array_agg(distinct o.origin::text) filter (where o.origin is not null) into ended, told from done o;
+  end if;
+
+  if ended = cardinality(seqs) then
+    settled := array(select generate_series(1, ended));
+  else
+    -- Locked in the order of seq, as everywhere, so that two transactions never wait for each other. A repeat is told by the
+    -- token, which no claim has raised since, and by the entry of the log that bears it; to redrive is no end of a claim. Only
+    -- `done` leaves none: so a delivery that was given back, and was done in another way then, was not done by this claim.
+    with locked as materialized (
+      -- An agent that answers an ask has read it.
+      select d.seq, d.kind, d.state, d.token, d.origin, i.how, i.delay, i.reason, i.event, i.position,
+        i.how = 'done' and i.answer_id is not null and d.ask_timeout is not null as reads, d.read_at is null as is_unread,
+        case d.log -> -1 ->> 'event' when 'redriven' then d.log -> -2 else d.log -> -1 end as entry
+      from unnest(seqs, tokens, hows, delays, reasons, events, answer_ids)
+        with ordinality as i (seq, token, how, delay, reason, event, answer_id, position)
+      join deliveries d on d.seq = i.seq and d.token = i.token
+      order by d.seq
+      for update of d
+    ),
+    moved as (
+      update deliveries d set
+        state = case l.how when 'done' then 'done' when 'dead' then 'dead' else 'queued' end,
+        attempt = greatest(d.attempt, 1) - (l.how = 'returned')::integer,
+        suspect = false,
+        run_at = case when l.how = 'retry' and l.delay > 0 then at + make_interval(secs => l.delay) end,
+        queued_at = case when l.how in ('retry', 'returned') then at + make_interval(secs => l.delay) else d.queued_at end,
+        claim_until = null,
+        settled_at = case when l.how in ('done', 'dead') then at end,
+        read_at = case when l.reads then coalesce(d.read_at, at) else d.read_at end,
+        log = case when l.how = 'done' then d.log else logged(d, at, l.event, l.reason) end
+      from locked l
+      where d.seq = l.seq and l.state = 'claimed'
+    )
+    select array_agg(l.position::integer),
+      array_agg(distinct l.origin::text) filter (where l.how in ('done', 'dead') and l.origin is not null),
+      array_agg(l.position::integer order by l.position) filter (where l.kind = 'conversation'),
+      array_agg(l.state = 'claimed' order by l.position) filter (where l.kind = 'conversation'),
+      array_agg(l.seq) filter (where l.reads and l.is_unread and l.state = 'claimed')
+    into settled, told, talks, moved, read
     from locked l
-    where d.seq = l.seq and l.state = 'claimed'
-  )
-  select array_agg(l.position::integer),
-    array_agg(distinct l.origin::text) filter (where l.how in ('done', 'dead') and l.origin is not null),
-    array_agg(l.position::integer order by l.position) filter (where l.kind = 'conversation'),
-    array_agg(l.state = 'claimed' order by l.position) filter (where l.kind = 'conversation'),
-    array_agg(l.seq) filter (where l.reads and l.is_unread and l.state = 'claimed')
-  into settled, told, talks, moved, read
-  from locked l
-  where l.state = 'claimed'
-    or case when l.entry -> 'token' = to_jsonb(l.token) then l.entry ->> 'event' = l.event
-      else l.how = 'done' and l.state = 'done' end;
+    where l.state = 'claimed'
+      or case when l.entry -> 'token' = to_jsonb(l.token) then l.entry ->> 'event' = l.event
+        else l.how = 'done' and l.state = 'done' end;
+  end if;
 
   if has_answers then
     counting := set_config('agent_messaging.counting', '', true);
@@ -514,15 +532,16 @@ create function store_plain_talks(
 declare
   talk record;
   opened uuid[] := open_sessions(asker_ids, asking, opening_ids, a_ids, b_ids, opening_threads, types, at);
+  may_wait boolean := (select true from waits w where w.recipient_id = any(to_ids) limit 1);  -- nearly always nobody does
 begin
   for talk in
     select i.number, i.thread, s.id as session_id,
       (select m.seq from messages m where m.id = i.within_id) as within,
-      array(
+      case when may_wait then array(
         select distinct w.process_id::text from live_waits w
         where w.recipient_id = i.to_id and w.sender_id = i.from_id and (w.thread is null or w.thread = i.thread)
           and (w.until_at is null or w.until_at > at)
-      ) as waiters,
+      ) else '{}' end as waiters,
       (
         select true from asks a
         where a.asker_id = i.to_id and a.state = 'open' and (i.is_ask or a.responder_id = i.from_id)
