@@ -336,7 +336,7 @@ async def test_what_was_written_and_not_sent_is_kept_and_the_help_is_whole(url: 
         await seat.see("s has nothing to do here.")
         await seat.press("n")
         await seat.see("A note")
-        await seat.press(*"bob", "tab", *"draft", "escape", "n")
+        await seat.press(*"bob", "tab", *"draft", "ctrl+c", "n")
         await seat.see("draft")
         await seat.press("ctrl+t", "ctrl+t", "ctrl+s")
         await seat.see("Say to whom it goes.", "Esc", "cancel")  # the last line is on the screen

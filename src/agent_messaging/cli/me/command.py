@@ -16,7 +16,7 @@ from ..errors import INTERNAL_ERROR
 from ..names import AGENT
 from ..opening import check_exists, load_config, log_through
 from ..options import Options, pass_options
-from ..output import note
+from ..output import note, tell
 from ..progress import is_dumb
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ KEPT = 1_000
 """Lines of the log that are kept until the screen is gone."""
 LEAVES_WITHIN = 1.0
 """Seconds for what is under way when a person leaves. Nothing waits for the person, so there is hardly anything."""
+TOLD_AFTER = 2.0
+"""Seconds of leaving after which the person is told what it waits for."""
 
 
 @click.command(cls=Command)
@@ -89,7 +91,9 @@ async def _sit(config: Config, agent: str) -> bool:
             with contextlib.suppress(NotImplementedError):
                 for number in STOPS:
                     loop.remove_signal_handler(number)
-        return bool(program.return_code)
+        farewell = loop.call_later(TOLD_AFTER, tell, "The store does not answer the farewell yet. Ctrl-C ends at once.")
+    farewell.cancel()
+    return bool(program.return_code)
 
 
 @contextlib.contextmanager

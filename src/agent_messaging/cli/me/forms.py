@@ -86,7 +86,7 @@ class Dialog(ModalScreen[bool]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "cancel", "Cancel"),
+        Binding("escape,ctrl+c", "cancel", "Cancel"),
         Binding("ctrl+s", "send", "Send", priority=True),
         Binding("ctrl+q", "app.leave_program", show=False),
     ]
@@ -342,7 +342,7 @@ class Confirming(ModalScreen[bool]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y,enter", "answer(True)", "Yes"),
-        Binding("n,escape,q", "answer(False)", "No"),
+        Binding("n,escape,q,ctrl+c", "answer(False)", "No"),
     ]
 
     def __init__(self, question: str) -> None:
@@ -362,7 +362,7 @@ class Confirming(ModalScreen[bool]):
 class Help(ModalScreen[None]):
     """The keys, and what the signs mean."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q,f1", "leave", "Close")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q,f1,ctrl+c", "leave", "Close")]
     TEXT: ClassVar[Sequence[tuple[str, Sequence[tuple[str, str]]]]] = (
         (
             "Everywhere",
