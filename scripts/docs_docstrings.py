@@ -16,11 +16,11 @@ import griffe
 
 EXAMPLE = re.compile(r"^Example:\n((?: {4}.*\n?|\n)+)", re.MULTILINE)
 SECTION = re.compile(r"^(?:Args|Raises):\n((?: {4}.*\n?)+)", re.MULTILINE)
-RETURNS = re.compile(r"^(Returns:\n {4}[^`:\n]+):(?= )", re.MULTILINE)
+RETURNS = re.compile(r"^((?:Returns|Yields):\n {4}(?:[^`:\n]|`[^`\n]*`)+):(?= )", re.MULTILINE)
 """A colon in the sentence about a result; what stands before it would be taken for the type, which the call has."""
 SEVERAL = re.compile(r"^    (\w+(?:, \w+)+):((?:.*\n?)(?: {8}.*\n?)*)", re.MULTILINE)
 
-RECORDS = {"Snapshot", "Record", "Settings", "TypedDict", "AgentMessagingError"}
+RECORDS = {"BaseModel", "Snapshot", "Record", "Settings", "TypedDict", "AgentMessagingError"}
 """The classes whose subclasses are known by their fields, as a dataclass is."""
 FORGOTTEN = ("...", "MISSING_MESSAGE")
 """The default of a payload that has to be given: it is there so that the error can say so."""
@@ -122,11 +122,13 @@ def _fields_of(cls: griffe.Class) -> dict[str, griffe.Attribute]:
     for name, member in cls.members.items():
         if not isinstance(member, griffe.Attribute) or name.startswith("_") or "property" in member.labels:
             continue
+        if str(member.annotation) == "ClassVar" or str(member.value).startswith("property("):
+            continue
         is_of_class = "instance-attribute" not in member.labels
         member.labels -= {"class-attribute", "instance-attribute"}
         if is_enum:
             is_shown = member.annotation is None and member.value is not None
-        elif name.endswith("_text") or str(member.value).startswith("property("):
+        elif name.endswith("_text"):
             is_shown = False
         elif is_of_class and member.annotation is not None:
             is_shown = name in ("code", "retryable", "exit_code")
@@ -167,6 +169,9 @@ def _plain(annotation: Any, module: griffe.Module) -> Any:
         return griffe.ExprBinOp(left, annotation.operator, right)
     if isinstance(annotation, griffe.ExprName):
         named = _find(annotation.name, module)
+        if isinstance(named, griffe.ExprCall) and annotation.name.startswith("_"):  # a type parameter of a record
+            given = {one.name: one.value for one in named.arguments if isinstance(one, griffe.ExprKeyword)}
+            return given.get("default", annotation)
         return _plain(named, module) if str(named).startswith(("Annotated[", "Literal[")) else annotation
     if isinstance(annotation, griffe.ExprSubscript) and str(annotation.left) in ("Annotated", "ClassVar"):
         inner = annotation.slice
@@ -179,11 +184,16 @@ def _spelled(annotation: Any, module: griffe.Module) -> Any:
     if isinstance(annotation, griffe.ExprBinOp):
         left, right = _spelled(annotation.left, module), _spelled(annotation.right, module)
         return griffe.ExprBinOp(left, annotation.operator, right)
-    if isinstance(annotation, griffe.ExprSubscript) and str(annotation.left).startswith("builtins."):
-        annotation.left = str(annotation.left).rpartition(".")[2]
+    if isinstance(annotation, griffe.ExprTuple):
+        return griffe.ExprTuple([_spelled(one, module) for one in annotation.elements], implicit=annotation.implicit)
+    if isinstance(annotation, griffe.ExprSubscript):
+        left = (
+            str(annotation.left).removeprefix("builtins.") if "builtins." in str(annotation.left) else annotation.left
+        )
+        return griffe.ExprSubscript(left, _spelled(annotation.slice, module))
     if isinstance(annotation, griffe.ExprName):
         named = _find(annotation.name, module)
-        return named if str(named).startswith(("str | UUID", "Callable[", "Literal[")) else annotation
+        return named if isinstance(named, griffe.ExprBinOp | griffe.ExprSubscript) else annotation
     return annotation
 
 

@@ -17,7 +17,7 @@ class AgentStatus(StrEnum):
 
 
 class SessionStatus(StrEnum):
-    """`waiting` while one side waits for an answer."""
+    """How a session stands."""
 
     ACTIVE = "active"
     """It is open, and nobody waits for an answer."""
@@ -37,7 +37,7 @@ class SessionType(StrEnum):
 
 
 class MeetingStatus(StrEnum):
-    """`ready` once everybody invited attends."""
+    """How a meeting stands."""
 
     CREATED = "created"
     """Somebody who is invited does not attend yet."""

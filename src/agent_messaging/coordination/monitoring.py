@@ -33,7 +33,7 @@ def health_check(coordinator: SupervisorCoordinator | None = None) -> Health:
         coordinator: Whose target; None is the one that the environment names.
 
     Returns:
-        Where the store does not answer, `database_connected` is False and nothing else is known: no error is raised.
+        Where the store does not answer, `database_connected` is False and nothing else is known. No error is raised.
 
     Raises:
         ConfigurationError: The environment names no store that can be used.
