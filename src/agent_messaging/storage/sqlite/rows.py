@@ -30,8 +30,9 @@ def claim_limit(run_limit: float, ask_timeout: float | None) -> float:
 def merge(rows: Iterable[tuple[int, tuple[object, ...]]]) -> list[list[object]]:
     """Rows whose numbers follow each other and whose values are alike, as one with its first and its last number.
 
-    SQLite takes a value out of JSON in 0.2 µs. The messages of one commit differ in contents and agents, and seldom in
-    what is to be done with them, so most commits have one such row for all their deliveries.
+    SQLite takes a value out of JSON in 0.1 µs, and Python puts it there in half of that. The messages of one commit
+    differ in contents and agents, and seldom in what is to be done with them, so most commits have one such row for all
+    their deliveries.
     """
     merged: list[list[object]] = []
     last, before = -1, None
