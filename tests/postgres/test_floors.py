@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from agent_messaging.models import Kind
-from agent_messaging.storage.ports import ClaimedDelivery, Settling
+from agent_messaging.storage.ports import ClaimedDelivery, Settlement, Settling, Stored
 from agent_messaging.storage.postgres import claims, floors
 from agent_messaging.storage.postgres.store import PostgresStore
 from tests.conformance.world import World, ids
@@ -193,6 +193,21 @@ async def test_a_lane_is_held_by_a_claim_behind_the_floor(world: World, store: P
     await world.settle(held, Settling.RETURNED)
     (again,) = await world.claim()
     assert again.message_id == slow
+
+
+async def test_many_lanes_get_their_mailbox_a_floor_together(
+    postgres_dsn: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One look is for all of them, where something is stored with its claim."""
+    monkeypatch.setattr(floors, "PASSED", 100)
+    async with snapshot(postgres_dsn):
+        for _ in range(50):
+            groups = [world.group(sender, claim=True) for sender in (world.alice, world.carol, world.dave)]
+            outcomes = [outcome for outcome in await world.append(*groups) if isinstance(outcome, Stored)]
+            ends = [Settlement(claim, Settling.DONE) for outcome in outcomes for claim in outcome.claims.values()]
+            assert len(ends) == 3
+            await world.deliveries.settle(ends, owner=world.owner, now=world.start)
+        assert await execute(postgres_dsn, "select from floors")
 
 
 async def test_only_what_a_snapshot_keeps_makes_floors(

@@ -266,8 +266,7 @@ begin
   end if;
   if bound is not null and not before && running and pg_try_advisory_xact_lock(hashtextextended('floors', 4)) then
     for box in
-      select distinct on (d.recipient_id, d.kind) d.recipient_id, d.kind, d.sender_id, d.thread
-      from deliveries d where d.seq = any(seqs) order by d.recipient_id, d.kind, d.seq desc
+      select distinct d.recipient_id, d.kind from deliveries d where d.seq = any(seqs)
     loop
       low := (
         select f.seq from floors f where f.recipient_id = box.recipient_id and f.kind = box.kind order by f.seq desc limit 1
@@ -282,10 +281,9 @@ begin
             where d.recipient_id = box.recipient_id and d.kind = box.kind and d.state = 'queued' and d.run_at is null
             order by d.sender_id, d.thread limit 1
           );
-          seen := (
+          seen := (  -- all claims of the mailbox, as free_lanes looks for those of others: none is without an owner
             select true from deliveries d
-            where d.recipient_id = box.recipient_id and d.kind = box.kind and d.sender_id = box.sender_id
-              and d.thread = box.thread and d.state = 'claimed'
+            where d.recipient_id = box.recipient_id and d.kind = box.kind and d.state = 'claimed' and d.owner is null
             limit 1
           );
           passed := pg_stat_get_xact_tuples_returned('deliveries_ready'::regclass)
