@@ -15,7 +15,7 @@ from ..archive import BODIES, SHARED, TABLES, TAKEN, Comparison, Reader, Writer,
 from ..batches import MAX_BYTES
 from ..ports import ImportState, StagedRow
 from ..sql import Queries
-from .engine import Connection, Engine, bounded
+from .engine import Connection, Engine, bounded, count_of
 
 _SQL = Queries(__package__, "archive")
 _PAGE = 500
@@ -61,7 +61,7 @@ class PostgresArchive:
         first = rows[0].position
 
         async def stage(connection: Connection) -> bool:
-            if (await connection.execute(_SQL["stage_count"], archive, first, first + len(rows))).endswith(" 0"):
+            if not count_of(await connection.execute(_SQL["stage_count"], archive, first, first + len(rows))):
                 return False
             tables, positions = [row.table for row in rows], [row.position for row in rows]
             await connection.execute(_SQL["stage_rows"], tables, positions, texts)

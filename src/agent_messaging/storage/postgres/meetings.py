@@ -57,7 +57,7 @@ from ..ports import (
 )
 from ..sql import Queries
 from . import acts
-from .engine import Connection, Engine
+from .engine import Connection, Engine, count_of
 from .messages import narrow, to_message
 
 T = TypeVar("T")
@@ -238,7 +238,7 @@ class PostgresMeetings:
     async def sit(self, meeting_id: str, agent_id: str, *, owner: str) -> Standing | None:
         row = await self._seats((meeting_id, agent_id, owner))
         if row["is_known"] is False:
-            await self._change("sit", meeting_id, agent_id, owner)
+            await self._engine.change(_SQL["sit"], meeting_id, agent_id, owner, repeatable=True)
             row = await self._seats((meeting_id, agent_id, owner))
         return read(_standing, row, "how the meeting stands")
 
@@ -261,7 +261,7 @@ class PostgresMeetings:
             write=True,
             single=True,
         )
-        return not str(status).endswith(" 0")
+        return count_of(status) > 0
 
     # --- meetings and seats ---
 
@@ -377,14 +377,7 @@ class PostgresMeetings:
         return await self._fetch_within(None, name, *values)
 
     async def _fetch_within(self, budget: float | None, name: str, *values: object) -> Any:
-        return await self._engine.run(
-            lambda connection: connection.fetch(_SQL[name], *values), write=False, budget=budget
-        )
-
-    async def _change(self, name: str, *values: object) -> Any:
-        return await self._engine.run(
-            lambda connection: connection.execute(_SQL[name], *values), write=True, single=True, repeatable=True
-        )
+        return await self._engine.fetch(_SQL[name], *values, budget=budget)
 
 
 async def _act(connection: Connection, wanted: Sequence[Wanted]) -> list[Outcome]:

@@ -22,7 +22,7 @@ from ..ports import (
     UnindexedMessage,
 )
 from ..sql import Queries
-from .engine import Connection, Engine
+from .engine import Connection, Engine, count_of
 
 if TYPE_CHECKING:
     from ...search.language import Clause, Element, Formula
@@ -122,8 +122,7 @@ class PostgresSearch:
         rows = [(entry.seq, " ".join(entry.words)) for entry in entries if entry.words]
 
         async def write(connection: Connection) -> bool:
-            status = await connection.execute(_SQL["search_advance"], process_id, after, to)
-            if status.endswith(" 0"):
+            if not count_of(await connection.execute(_SQL["search_advance"], process_id, after, to)):
                 return False
             await connection.execute(_SQL["search_insert"], [seq for seq, _ in rows], [words for _, words in rows])
             await connection.execute(_SQL["search_count"], after, to)

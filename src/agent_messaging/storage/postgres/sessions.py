@@ -310,12 +310,7 @@ class PostgresSessions:
 
     async def remove_wait(self, wait_id: str) -> None:
         await self._engine.outlast()  # as for asks
-        await self._engine.run(
-            lambda connection: connection.execute(_SQL["remove_wait"], wait_id),
-            write=True,
-            single=True,
-            repeatable=True,
-        )
+        await self._engine.change(_SQL["remove_wait"], wait_id, repeatable=True)
 
     # --- notices ---
 
@@ -336,10 +331,10 @@ class PostgresSessions:
         return [to_message(row) for row in await self._engine.run(work, write=True)]
 
     async def _fetch(self, name: str, *values: object) -> Any:
-        return await self._engine.run(lambda connection: connection.fetch(_SQL[name], *values), write=False)
+        return await self._engine.fetch(_SQL[name], *values)
 
     async def _change(self, name: str, *values: object) -> Any:
-        return await self._engine.run(lambda connection: connection.fetch(_SQL[name], *values), write=True, single=True)
+        return await self._engine.change(_SQL[name], *values)
 
 
 def _taken(messages: Collection[MessageRow]) -> list[tuple[int, datetime]]:

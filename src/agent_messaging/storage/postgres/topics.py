@@ -13,7 +13,7 @@ from datetime import datetime
 from .. import topics
 from ..ports import NewGroup, SubscriptionRow
 from ..sql import Queries
-from .engine import Connection, Engine, columns
+from .engine import Connection, Engine, columns, count_of
 
 _SQL = Queries(__package__, "topics")
 
@@ -54,13 +54,12 @@ class PostgresTopics:
             name, values = "list_subscriptions_matching", [*values, agent_id, patterns]
         elif agent_id is not None:
             name, values = "list_subscriptions_of", [*values, agent_id]
-        rows = await self._engine.run(lambda connection: connection.fetch(_SQL[name], *values), write=False)
+        rows = await self._engine.fetch(_SQL[name], *values)
         return [SubscriptionRow(**row) for row in rows]
 
 
 async def _change(connection: Connection, name: str, *values: object) -> bool:
-    status = await connection.execute(_SQL[name], *values)
-    return not status.endswith(" 0")
+    return count_of(await connection.execute(_SQL[name], *values)) > 0
 
 
 async def address(connection: Connection, groups: Sequence[NewGroup], *, repeat: bool) -> None:
