@@ -305,6 +305,9 @@ async def test_a_store_that_fails_is_told_of_and_seen_again_when_it_is_back(
         messages = seat.program.desk.sdk.store.messages
         await bob.one_way.send("bob", "alice", "before", require_handler=False)
         await seat.see("before")
+        await seat.pilot.click("#rows", offset=(5, 0))
+        await seat.see("note of bob", "before")
+        await seat.press("escape")
 
         async def fail(*_: Any, **__: Any) -> Any:
             raise StorageUnavailableError("The server is away.")
@@ -320,6 +323,21 @@ async def test_a_store_that_fails_is_told_of_and_seen_again_when_it_is_back(
 
         for name in ("keys.LONG", "screen.SILENT"):
             monkeypatch.setattr(f"agent_messaging.cli.me.{name}", 0.0)
+        program, is_back = seat.program, asyncio.Event()
+
+        async def send_later(*arguments: Any) -> None:
+            await is_back.wait()
+            await Me._send_note(program, *arguments)
+
+        monkeypatch.setattr(program, "_send_note", send_later)
+        await seat.press("n", *"bob", "tab", *"hi", "ctrl+s")
+        await eventually(lambda: program.waits_long, SOON)
+        await seat.press("x", "ctrl+q")  # what waits is given up, and the question stands above what is on its way
+        await seat.see("You have not sent 1 draft.")
+        is_back.set()
+        await eventually(lambda: bob.one_way.get_message_count("bob"), SOON)
+        await seat.press("n")
+        await seat.see("Sent.", until=lambda seen: "A note" not in seen)
         monkeypatch.setattr(messages, "find_seq", hang)
         await seat.press("enter", "n")
         await seat.see("The store has not answered", "The keys that you press wait for it; Ctrl+Q")

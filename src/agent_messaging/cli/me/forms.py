@@ -211,7 +211,7 @@ class Dialog(ModalScreen[bool]):
     @on(events.ScreenResume)
     def close_sent(self) -> None:
         """Close when it is done, but not while a question about leaving stands above."""
-        if self._is_sent and self.is_current:
+        if self._is_sent and self.app.screen is self:
             self.dismiss(True)
 
 
