@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -50,7 +49,10 @@ class AgentMessagingError(Exception):
 
 
 def _documentation(cls: type[AgentMessagingError]) -> str:
-    return " ".join((inspect.getdoc(cls) or cls.__name__).split())
+    # Not with `inspect.getdoc`: where `python -OO` has removed the docstrings, it finds those of built-in errors.
+    texts = (base.__doc__ for base in cls.__mro__ if issubclass(base, AgentMessagingError))
+    text = next(filter(None, texts), f"{cls.__name__}: the page on troubleshooting says what it means.")
+    return " ".join(text.split())
 
 
 def copy_error(error: Any) -> Any:

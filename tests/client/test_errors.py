@@ -97,6 +97,13 @@ def test_an_error_documents_itself_and_takes_one_text(kind: type[AgentMessagingE
     assert kind.exit_code in range(1, 10)
 
 
+def test_an_error_names_itself_where_the_docstrings_were_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by `python -OO`: a NotInitializedError was an 'Unspecified run-time error.'"""
+    for base in {base for kind in ERRORS for base in kind.__mro__ if issubclass(base, AgentMessagingError)}:
+        monkeypatch.setattr(base, "__doc__", None)
+    assert [str(kind()).partition(":")[0] for kind in ERRORS] == [kind.__name__ for kind in ERRORS]
+
+
 @each_error
 def test_an_error_survives_pickling_and_copying_with_its_details(kind: type[AgentMessagingError]) -> None:
     details = DETAILS.get(kind.__name__, {})
