@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from agent_messaging.delivery.indexing import take_in
 from agent_messaging.exceptions import AgentMessagingError
@@ -16,7 +21,18 @@ from agent_messaging.storage.sql import parse
 from agent_messaging.storage.sqlite import filing
 from agent_messaging.storage.sqlite.store import SQLiteStore
 from tests.conformance import MessageConformance, SessionConformance, ThreadConformance, WaitConformance
+from tests.conformance.test_twins import Side, Twins, verbs
+from tests.conformance.twins import opened
 from tests.conformance.world import World, ids
+
+ONE_GROUP: dict[str, Any] = {
+    **dict.fromkeys(("limit", "deliver_in", "expires_in", "key", "within", "answers")),
+    "kind": "note",
+    "claim": False,
+    "attempts": 5,
+    "timeout": 8.5,
+    "flag": False,
+}
 
 
 class Filed:
@@ -191,6 +207,79 @@ async def test_a_damaged_mark_is_named_and_made_anew(
     listed = ids(await store.messages.list_messages(world.bob, Role.RECIPIENT, Kind.ONE_WAY, limit=100))
     assert len(listed) == len(set(listed)) == await count(store, "select count(*) from deliveries")
     assert len(listed) == await store.messages.count_messages(world.bob, Role.RECIPIENT, Kind.ONE_WAY, read=False)
+
+
+def test_any_program_is_answered_alike_whether_rows_are_filed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a store that files nothing. Every list and count is compared, and every number is given once."""
+    monkeypatch.setattr(filing, "_EVERY", 3)
+    monkeypatch.setattr(filing, "_KEPT", 1)
+    never = tmp_path / "never.db"
+    file = filing._file
+
+    def file_elsewhere(connection: apsw.Connection, up_to: int) -> None:
+        if connection.db_filename("main") != str(never):
+            file(connection, up_to)
+
+    monkeypatch.setattr(filing, "_file", file_elsewhere)
+    stores = [SQLiteStore(tmp_path / "filed.db"), SQLiteStore(never)]
+    newest = [0, 0]
+
+    async def reopen(side: Side) -> None:
+        await side.world.store.aclose()
+        await side.world.store.open()
+
+    def compare(twins: Twins) -> None:
+        twins.compare()
+        for agent in map(twins.agent, range(3)):
+            twins.both(partial(list_all, agent))
+        for position, store in enumerate(stores):
+            assert twins.run(store.check()) == []
+            number = twins.run(store.engine.write(filing.find_next))
+            assert number >= newest[position]
+            newest[position] = number
+
+    with asyncio.Runner() as runner, opened([*stores], runner):
+
+        @settings(
+            max_examples=2,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.explicit, Phase.reuse, Phase.generate],
+        )
+        @given(st.lists(verbs, min_size=40, max_size=50))
+        def judge(program: list[tuple[Any, ...]]) -> None:
+            twins = Twins([*stores], runner.run)
+            try:
+                for verb, *arguments in program:
+                    getattr(twins, "return_" if verb == "return" else verb)(*arguments)
+                compare(twins)
+                twins.both(reopen)
+                twins.append([{**ONE_GROUP, "pair": pair} for pair in ((0, 1), (1, 2), (2, 0))])
+                compare(twins)
+            finally:
+                twins.remove()
+
+        judge()
+
+
+async def list_all(agent: str, side: Side) -> list[Any]:
+    """What all lists and counts say of an agent."""
+    world, found = side.world, list[Any]()
+    for role in Role:
+        for kind in (Kind.ONE_WAY, Kind.CONVERSATION):
+            for other in (None, world.alice, world.bob, world.carol):
+                found += [
+                    await world.store.messages.count_messages(agent, role, kind, read=read, other_id=other)
+                    for read in (None, True, False)
+                ]
+                found += await world.store.messages.list_messages(agent, role, kind, limit=1000, other_id=other)
+            found += await world.store.messages.list_messages(agent, role, kind, limit=1000, unread_only=True)
+    found.append(await world.sessions.read_messages(agent, mark=False, limit=1000))
+    found.append(await world.sessions.statistics(agent))
+    for session in await world.sessions.list_sessions(agent, limit=100):
+        found += await world.sessions.list_messages(session.session_id, limit=1000)
+        found.append(await world.sessions.count_messages(session.session_id))
+    return found
 
 
 def test_whoever_stores_deliveries_files() -> None:
