@@ -62,8 +62,12 @@ async def costs(store: SQLiteStore, call: Callable[[], Awaitable[Any]]) -> list[
 
 
 @pytest.fixture
-async def big(world: World) -> World:
-    """Bob's mailbox has many messages of alice and one of carol, dave's one."""
+async def big(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Bob's mailbox has many messages of alice and one of carol, dave's one.
+
+    Nearly all of it is filed. What is not is as much however full a mailbox is; `test_filing` bounds it.
+    """
+    monkeypatch.setattr(filing, "_EVERY", 512)
     for _ in range(MANY // 2000):
         await world.send_many(2000, world.alice, world.bob)
     await world.send(world.carol, world.bob)

@@ -145,9 +145,10 @@ async def test_many_waits_beside_one_do_not_slow_claiming(world: World, store: S
 
 
 async def test_ten_thousand_threads_of_one_pair_slow_no_call_in_one_of_them_down(
-    world: World, store: SQLiteStore
+    world: World, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each has an open ask, and a message that nobody has read."""
+    """Each has an open ask, and a message that nobody has read. Nearly all are filed, as above."""
+    monkeypatch.setattr(filing, "_EVERY", 512)
     names = [f"thread {number}" for number in range(MANY)]
     for place in range(0, MANY, 1000):
         groups = [talk(world, world.bob, world.alice, ask_timeout=1000.0, thread=name) for name in names[place:][:1000]]
