@@ -27,20 +27,27 @@ class Task:
     payload: Any
     """What it was delegated with, as plain JSON values; None if it is damaged."""
     supervisor: str | None
+    """Who handed it out, if that was said."""
     state: TaskState
     worker_id: str | None
     """Who has it, or had it last."""
     attempt: int
+    """Runs so far."""
     max_attempts: int
+    """Runs before it has failed."""
     progress: float
     """0 to 1, as its worker said last."""
     note: str | None
+    """What its worker said of the progress last."""
     reason: str | None
     """Why it failed, last or for good, or was cancelled."""
     created_at: datetime
     deadline: datetime | None
+    """It expires then, whoever has it; None: never."""
     assigned_at: datetime | None
+    """When a worker was given it last."""
     settled_at: datetime | None
+    """When it ended; None: it has not."""
     log: list[dict[str, object]]
     """What went wrong, oldest first."""
 
@@ -51,11 +58,16 @@ class WorkerInfo:
 
     worker_id: str
     role: str
+    """`worker`, or what it was registered as without asyncio."""
     capabilities: tuple[str, ...]
     max_concurrent_tasks: int
+    """Its places, over all of its processes."""
     current_tasks: int
+    """Places that are taken."""
     status: str
+    """Its own word: with "active" and "idle" it takes tasks."""
     is_alive: bool
+    """It has given a sign of life in time."""
     last_heartbeat: datetime
 
     @property
@@ -71,8 +83,10 @@ class TaskOutcome:
     index: int
     """The place of its item."""
     item: Any
+    """The payload."""
     task_id: str
     result: Any = None
+    """Plain JSON, or of the response type; None where there is an error."""
     error: AgentMessagingError | None = None
     """A `TaskError` where it has no result; else why its result cannot be read, or found."""
 
@@ -84,9 +98,13 @@ class Schedule:
     name: str
     task_type: str
     cron: str | None
+    """The expression; None: it is an interval."""
     every: float | None
+    """Seconds between two instants; None: it is a cron expression."""
     timezone: str
+    """The zone of the expression."""
     next_at: datetime
+    """When it fires next."""
     fired: int
     """How often it has handed its task out."""
     fired_at: datetime | None
