@@ -10,7 +10,6 @@ Payloads are left out unless they are asked for.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import re
 import threading
@@ -23,9 +22,10 @@ from typing import Any, TypedDict
 
 from .arguments import absolute, check_count, check_flag
 from .exceptions import ConfigurationError
+from .loggers import get_logger
 from .system import BINARY, after_fork
 
-logger = logging.getLogger("agent_messaging.audit")
+logger = get_logger("agent_messaging.audit")
 
 KINDS = ("agent_activity", "message_audit", "task_history", "performance", "errors")
 """The files of a day, by what they hold."""

@@ -6,18 +6,18 @@ text, so a damaged body is never shown as if it were genuine. What observers hav
 
 from __future__ import annotations
 
-import logging
 from dataclasses import field
 from typing import Any, Protocol
 
 from pydantic_core import from_json
 
 from .exceptions import PayloadError, StorageCorruptError
+from .loggers import get_logger
 from .observing.carrying import KEY as CARRIED
 from .payloads import MISSING, Decoder, checksum
 from .records import dataclass
 
-logger = logging.getLogger("agent_messaging.delivery")
+logger = get_logger("agent_messaging.delivery")
 
 REMEDY = "Run `agent-messaging doctor --deep`, and restore the store from a backup."
 """What to do about a damaged body."""

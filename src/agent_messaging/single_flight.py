@@ -7,13 +7,13 @@ one look, and no hint is lost. A store that fails ends the run; the next request
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 
 from .exceptions import AgentMessagingError, DatabaseError, NotInitializedError, OutcomeUnknownError, copy_error
 from .futures import cancel_all, fail
+from .loggers import get_logger
 
-logger = logging.getLogger("agent_messaging")
+logger = get_logger("agent_messaging")
 
 _CLOSED = "The SDK was closed meanwhile. Open it, and repeat the call."
 

@@ -3,7 +3,6 @@
 # Annotations are not text here, as they are elsewhere: pydantic would compile each of them again at import.
 
 import io
-import logging
 import os
 import re
 from collections.abc import Collection, Mapping
@@ -13,10 +12,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from ..arguments import MAX_SECONDS, seconds_of
 from ..exceptions import ConfigurationError
+from ..loggers import get_logger
 from ..states import Prunable
 from .urls import UNPRINTABLE
 
-logger = logging.getLogger("agent_messaging.config")
+logger = get_logger("agent_messaging.config")
 
 
 def _refuse_bool(value: object) -> object:

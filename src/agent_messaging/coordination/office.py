@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,6 +16,7 @@ from typing import Self, TypeVar
 from ..bootstrap import build_coordination_store
 from ..config import Config, StoreLocation
 from ..exceptions import DatabaseError, OutcomeUnknownError, QueueDataLostError
+from ..loggers import get_logger
 from ..portal import Lease
 from ..storage.ports import (
     ClaimedQueueMessage,
@@ -27,7 +27,7 @@ from ..storage.ports import (
     Settling,
 )
 
-logger = logging.getLogger("agent_messaging.coordination")
+logger = get_logger("agent_messaging.coordination")
 
 R = TypeVar("R")
 T = TypeVar("T")

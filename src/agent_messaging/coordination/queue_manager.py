@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from typing import TypedDict
 
 from ..arguments import check_count, check_external_id, refuse
 from ..audit import get_file_logger
 from ..exceptions import DatabaseError, OutcomeUnknownError, StorageCorruptError
+from ..loggers import get_logger
 from ..models import DeliveryState
 from ..storage.choosing import message_id_of
 from ..storage.ports import Beat, QueueSettlement, Settling, TaskRow
@@ -16,7 +16,7 @@ from .message_protocol import EVERYBODY, AgentMessage, MessagePriority, MessageT
 from .office import INTERVALS, PAGE, Desk, Office, read_rows
 from .stored import from_stored, to_stored
 
-logger = logging.getLogger("agent_messaging.coordination")
+logger = get_logger("agent_messaging.coordination")
 
 MOST_MESSAGES = 1000
 """Messages of one call."""

@@ -6,7 +6,6 @@ where it was; several objects of one id, in any process, are one supervisor.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from functools import partial
 from typing import Any, TypedDict
@@ -17,6 +16,7 @@ from ..bodies import open_body
 from ..exceptions import StorageCorruptError
 from ..handlers.tasks import check_capabilities
 from ..ids import uuid7
+from ..loggers import get_logger
 from ..models import DeliveryState, TaskState
 from ..payloads import checksum, encode
 from ..storage.ports import (
@@ -49,7 +49,7 @@ from .queue_manager import MessageQueueManager, first_message_of, is_newest, pru
 from .records import Sealed
 from .stored import to_stored
 
-logger = logging.getLogger("agent_messaging.coordination")
+logger = get_logger("agent_messaging.coordination")
 
 TAKEN_IN = [
     MessageType.TASK_RESPONSE,

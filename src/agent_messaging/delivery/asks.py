@@ -7,13 +7,13 @@ process ends an ask, its asker is told without a look at the store.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any
 
 from ..exceptions import AgentNotFoundError, DatabaseError, NotInitializedError, OutcomeUnknownError, copy_error
 from ..futures import fail
+from ..loggers import get_logger
 from ..models import AskState
 from ..payloads import MISSING
 from ..records import dataclass
@@ -27,7 +27,7 @@ from .retry import describe
 from .services import Service
 from .waiting import Waiters
 
-logger = logging.getLogger("agent_messaging.delivery")
+logger = get_logger("agent_messaging.delivery")
 
 AT_ONCE = 1_000
 """Asks ended by one call to the store."""

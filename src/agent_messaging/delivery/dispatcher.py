@@ -8,10 +8,10 @@ decided here in memory only to save round trips; the store's claim is what count
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Collection, Sequence
 
 from ..exceptions import DatabaseError, OutcomeUnknownError
+from ..loggers import get_logger
 from ..models import Kind
 from ..storage.batches import do_apart, is_of_one, is_refused_for_good
 from ..storage.ports import (
@@ -38,7 +38,7 @@ from .services import Service
 from .stations import Station
 from .trouble import Trouble
 
-logger = logging.getLogger("agent_messaging.delivery")
+logger = get_logger("agent_messaging.delivery")
 
 PAUSE = 0.25
 """Seconds before the store is tried again after it failed."""

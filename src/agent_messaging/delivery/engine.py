@@ -6,7 +6,6 @@ One engine belongs to one started SDK object and one event loop.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Collection, Sized
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from ..handlers.events import MeetingEventHandler
 from ..handlers.registry import Registry
 from ..handlers.tasks import TaskHandlers
 from ..handlers.threads import DaemonThreads
+from ..loggers import get_logger
 from ..observing.observers import Ears
 from ..payloads import Decoder
 from ..storage.ports import CoordinationStore, Store
@@ -57,7 +57,7 @@ from .workplace import Workplace
 if TYPE_CHECKING:
     from ..observing.figures import ProcessFigures
 
-logger = logging.getLogger("agent_messaging.delivery")
+logger = get_logger("agent_messaging.delivery")
 
 CLOSING_TIMEOUT = 2.0
 """Seconds that a service has to reach the store: for the last publication, the ends of waits, messages that go back

@@ -7,7 +7,6 @@ holds up nobody else.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -18,6 +17,7 @@ from ..exceptions import StorageCorruptError
 from ..futures import cancel_all, take_error
 from ..handlers.events import EventSubscription, MeetingEventHandler
 from ..handlers.threads import DaemonThreads
+from ..loggers import get_logger
 from ..models import EventData, MeetingEvent, MeetingEventType
 from ..payloads import Decoder
 from ..single_flight import SingleFlight
@@ -29,7 +29,7 @@ from .retry import describe, is_cancellation, traceback_of
 from .services import Service
 from .trouble import Seldom, Trouble
 
-logger = logging.getLogger("agent_messaging.delivery")
+logger = get_logger("agent_messaging.delivery")
 
 AT_ONCE, AT_ONCE_BYTES = 500, 8 * 1024 * 1024
 """One query reads at most so many events, and ends early with so many bytes of JSON."""

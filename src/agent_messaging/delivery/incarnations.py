@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection
 
 from ..exceptions import DatabaseError, OutcomeUnknownError
 from ..ids import is_id
+from ..loggers import get_logger
 from ..storage.ports import ProcessStore
 
-logger = logging.getLogger("agent_messaging.delivery")
+logger = get_logger("agent_messaging.delivery")
 
 CACHE_LIMIT = 10_000
 """Processes remembered; at this many the cache starts anew."""

@@ -8,19 +8,19 @@ all the same, in a tenth of the time.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
 
 from ..bodies import open_body
 from ..exceptions import DatabaseError, StorageCorruptError
+from ..loggers import get_logger
 from ..storage.batches import MAX_BYTES, is_of_one, is_refused_for_good
 from ..storage.ports import IndexBatch, IndexEntry, Presence, SearchStore, UnindexedMessage
 from .probes import probe
 from .rounds import Rounds, rest
 from .trouble import Trouble
 
-logger = logging.getLogger("agent_messaging.delivery")
+logger = get_logger("agent_messaging.delivery")
 
 PAUSE = 5.0
 """Seconds between two looks at how far behind the index is."""

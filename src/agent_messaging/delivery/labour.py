@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import field
 from functools import partial
@@ -16,6 +15,7 @@ from ..futures import call_from_thread, cancel_all
 from ..handlers.running import UnreadableError, run_handler
 from ..handlers.tasks import TaskContext, TaskHandler
 from ..handlers.threads import DaemonThreads
+from ..loggers import get_logger
 from ..payloads import Decoder, checksum, encode
 from ..records import dataclass
 from ..single_flight import SingleFlight
@@ -26,7 +26,7 @@ from .claims import STOPPED
 from .retry import RetryPolicy, clean_reason, describe, is_cancellation, traceback_of
 from .task_facts import TaskFacts
 
-logger = logging.getLogger("agent_messaging.delivery")
+logger = get_logger("agent_messaging.delivery")
 
 OF_TASK = "the run_timeout of the task or the timeout of its worker"
 """The limits of a run, for the error of one that took too long."""

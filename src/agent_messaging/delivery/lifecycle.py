@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..exceptions import DatabaseError, EventLoopError, HandlerError, NotInitializedError, OutcomeUnknownError
+from ..loggers import get_logger
 
 if TYPE_CHECKING:
     from .engine import Engine
 
-logger = logging.getLogger("agent_messaging.delivery")
+logger = get_logger("agent_messaging.delivery")
 
 _inherited: list[asyncio.Task[None]] = []
 """Tasks of the parents of this process. They never end here, and asyncio complains when such a task is deleted."""

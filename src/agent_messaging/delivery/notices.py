@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from dataclasses import replace
 
@@ -13,6 +12,7 @@ from ..futures import cancel_all
 from ..handlers.registry import Handlers
 from ..handlers.running import is_passed_over, make_context, open_for, run_handler
 from ..handlers.threads import DaemonThreads
+from ..loggers import get_logger
 from ..models import HandlerContext, Kind
 from ..payloads import Decoder
 from ..single_flight import SingleFlight
@@ -25,7 +25,7 @@ from .services import Service
 from .serving import Serving
 from .trouble import Seldom
 
-logger = logging.getLogger("agent_messaging.delivery")
+logger = get_logger("agent_messaging.delivery")
 
 MAX_PENDING = 1_000
 """Notices of one agent that wait for a free slot; what comes on top is dropped with a line in the log."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -29,6 +28,7 @@ from ..exceptions import (
     copy_error,
 )
 from ..futures import fail
+from ..loggers import get_logger
 from ..single_flight import SingleFlight
 from ..storage.batches import MAX_BYTES, do_apart, take
 from ..storage.ports import AppendOutcome, DeliveryStore, NewGroup, Stored
@@ -37,7 +37,7 @@ from .locks import Locks
 from .probes import probe
 from .services import Service
 
-logger = logging.getLogger("agent_messaging.delivery")
+logger = get_logger("agent_messaging.delivery")
 
 MAX_GROUPS = 1_000
 """Calls in one commit: bounds the memory and the time of one transaction."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ..loggers import get_logger
 from ..storage.ports import CoordinationStore, Store
 
 if TYPE_CHECKING:
     from .engine import Engine
 
-logger = logging.getLogger("agent_messaging.delivery")
+logger = get_logger("agent_messaging.delivery")
 
 GIVE_BACK_TIMEOUT = 3.0
 """Seconds. A process that is told to end at once ends then, whatever the store does."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Collection, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..exceptions import DatabaseError, OutcomeUnknownError
 from ..futures import outlive
+from ..loggers import get_logger
 from ..storage.ports import MessageRow, Presence, ReadPage, SessionStore
 from .again import Again
 from .background import begin, end_within
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-logger = logging.getLogger("agent_messaging.delivery")
+logger = get_logger("agent_messaging.delivery")
 
 
 class Reading(Service):

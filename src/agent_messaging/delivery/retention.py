@@ -6,11 +6,11 @@ not at all, and none depends on another: a walk can be broken off anywhere, and 
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from ..clock import monotonic
+from ..loggers import get_logger
 from ..states import DeliveryState, Prunable
 from ..storage.ports import CoordinationStore, Pruned, Pruning, RetentionStore, Stock, Store
 from .probes import probe
@@ -18,7 +18,7 @@ from .rounds import Rounds, rest
 from .trouble import Trouble
 from .workplace import Workplace
 
-logger = logging.getLogger("agent_messaging.delivery")
+logger = get_logger("agent_messaging.delivery")
 
 LEAST_AGE = 60.0
 """Seconds for which everything stays, whatever age is asked: answers that are on their way to askers, and messages that

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 
 from ..exceptions import DatabaseError, OutcomeUnknownError
+from ..loggers import get_logger
 from .services import Service
 from .trouble import Trouble
 
-logger = logging.getLogger("agent_messaging.delivery")
+logger = get_logger("agent_messaging.delivery")
 
 
 class Endless(Service):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import replace
 from functools import partial
 
@@ -16,6 +15,7 @@ from ..handlers.registry import Handler
 from ..handlers.running import UnreadableError, is_passed_over, make_context, open_for, run_handler
 from ..handlers.threads import DaemonThreads
 from ..ids import uuid7
+from ..loggers import get_logger
 from ..models import Kind
 from ..payloads import Decoder, annotation_of, seal
 from ..records import dataclass
@@ -37,7 +37,7 @@ from .retry import RetryPolicy, describe, is_cancellation, traceback_of
 from .services import Service
 from .stations import Station
 
-logger = logging.getLogger("agent_messaging.delivery")
+logger = get_logger("agent_messaging.delivery")
 
 TOO_LATE = "its turn is over"
 GIVEN_UP = "its asker does not wait any more"

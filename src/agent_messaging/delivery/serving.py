@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import builtins
 import contextlib
-import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
@@ -16,6 +15,7 @@ from ..futures import call_from_thread
 from ..handlers.events import MeetingEventHandler
 from ..handlers.registry import Follower, Handlers, Registry, global_registry
 from ..kinds import CONTEXT_OF_KIND
+from ..loggers import get_logger
 from ..models import AgentStatus, HandlerContext, Kind
 from ..single_flight import SingleFlight
 from ..storage.ports import Presence, ProcessStore, Service
@@ -24,7 +24,7 @@ from .names import CACHE_LIMIT, NAMES_MAX_AGE, AgentName, Names
 from .neighbours import MAX_AGE, Neighbours
 from .trouble import Trouble
 
-logger = logging.getLogger("agent_messaging.delivery")
+logger = get_logger("agent_messaging.delivery")
 
 LOOK_PAUSE = 0.05
 """Seconds between two looks of a caller that waits for somebody to serve, however often there is a hint."""

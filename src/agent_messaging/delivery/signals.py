@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import threading
@@ -21,9 +20,10 @@ from typing import Any, Protocol
 
 from ..exceptions import ConfigurationError
 from ..futures import call_from_thread
+from ..loggers import get_logger
 from ..system import STOPS
 
-logger = logging.getLogger("agent_messaging.delivery")
+logger = get_logger("agent_messaging.delivery")
 
 AT_ONCE = 0.2
 """Seconds. A signal that comes so soon after another one says the same: a terminal and a runner that passes on what it

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Protocol
 
 from ..clock import monotonic
 from ..exceptions import DatabaseError, OutcomeUnknownError, QueueDataLostError, StorageFullError
+from ..loggers import get_logger
 from ..observing.facts import FactType
 from ..observing.observers import Ears
 from ..storage.ports import CoordinationStore, Dues, Store
@@ -20,7 +20,7 @@ from .timer import Timer
 from .trouble import Seldom, Trouble
 from .workforce import Workforce
 
-logger = logging.getLogger("agent_messaging.delivery")
+logger = get_logger("agent_messaging.delivery")
 
 TURN_POLL = 0.5
 """Seconds between two looks at the turns that end by time, while there are any: who holds one up may die with it."""

@@ -6,12 +6,12 @@ each task that failed has succeeded, and for a while none has failed again. What
 
 from __future__ import annotations
 
-import logging
 import time
 
 from ..exceptions import AgentMessagingError
+from ..loggers import get_logger
 
-logger = logging.getLogger("agent_messaging.delivery")
+logger = get_logger("agent_messaging.delivery")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
 """Seconds between two attempts at the store: at first, and at last."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Iterable, Sequence
 
 from ..clock import monotonic
 from ..exceptions import AgentMessagingError, DatabaseError, OutcomeUnknownError, QueueDataLostError
 from ..futures import call_from_thread
 from ..handlers.tasks import Rate, TaskHandler, TaskHandlers
+from ..loggers import get_logger
 from ..models import TaskState
 from ..observing.facts import FactType
 from ..storage.batches import MAX_BYTES, do_apart, is_of_one, is_refused_for_good, take
@@ -40,7 +40,7 @@ from .retry import describe
 from .services import Service
 from .workplace import Workplace
 
-logger = logging.getLogger("agent_messaging.delivery")
+logger = get_logger("agent_messaging.delivery")
 
 PAUSE = 1.0
 """Seconds before tasks are taken again after that has failed, and not because of the store."""

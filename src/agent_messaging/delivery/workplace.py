@@ -7,17 +7,17 @@ somebody needs it: a program that only sends messages never connects to it.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 
 from ..exceptions import AgentMessagingError, DatabaseError, OutcomeUnknownError, QueueDataLostError
+from ..loggers import get_logger
 from ..storage.ports import CoordinationStore
 from .retry import describe
 from .services import Service
 from .timer import Timer
 from .trouble import Trouble
 
-logger = logging.getLogger("agent_messaging.delivery")
+logger = get_logger("agent_messaging.delivery")
 
 PAUSE = 1.0
 """Seconds before the store is opened again after that has failed, and not because the store is away."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import typing_extensions
 
+from ..loggers import get_logger
 from ..payloads import MISSING, Late
 from .functions import function_name, read_signature
 
-logger = logging.getLogger("agent_messaging.handlers")
+logger = get_logger("agent_messaging.handlers")
 
 
 def handler_annotation(function: Callable[..., Any], position: int = 0) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import logging
 from collections.abc import Generator, Sequence
 from dataclasses import fields, is_dataclass
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, coroutine
@@ -21,6 +20,7 @@ from ..bodies import open_as, open_body, open_metadata, verify_body
 from ..clock import monotonic
 from ..exceptions import HandlerTimeoutError, PayloadError, StorageCorruptError
 from ..kinds import CONTEXT_OF_KIND, FACTS
+from ..loggers import get_logger
 from ..models import Asker, FinalAnswer, Invitation, Kind, MessageContext, Parts, Passing
 from ..payloads import Decoder, find_best, name_of
 from ..storage.parts import MOST_PARTS
@@ -30,7 +30,7 @@ from .registry import Handler, Handlers
 from .threads import DaemonThreads
 
 _STEPS = (CoroutineType, GeneratorType)
-logger = logging.getLogger("agent_messaging.delivery")
+logger = get_logger("agent_messaging.delivery")
 
 
 class Named(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -13,6 +12,7 @@ from ..arguments import check_external_id
 from ..bodies import Body, open_or_mark
 from ..delivery.engine import Engine
 from ..exceptions import InvalidArgumentError, StorageCorruptError
+from ..loggers import get_logger
 from ..models import Record
 from ..records import dataclass
 from ..search.language import Alternative, Query, parse
@@ -24,7 +24,7 @@ from ..storage.ports import Candidate, Scope, SearchedMessage
 
 __all__ = ["EVERYTHING", "Searching", "make_filter", "parse"]
 
-logger = logging.getLogger("agent_messaging.messaging")
+logger = get_logger("agent_messaging.messaging")
 
 EVERYTHING = Query((Alternative(),))
 """Matches every message, all equally well."""

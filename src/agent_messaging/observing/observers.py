@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..completion import Calls
 from ..exceptions import InvalidArgumentError
+from ..loggers import get_logger
 from . import carrying
 from .facts import Fact
 
 if TYPE_CHECKING:
     from .figures import ProcessFigures
 
-logger = logging.getLogger("agent_messaging.observing")
-log = logging.getLogger("agent_messaging.facts")
+logger = get_logger("agent_messaging.observing")
+log = get_logger("agent_messaging.facts")
 """One line for each fact, at DEBUG, with what it says as fields of the record too."""
 
 SLOW = 0.1

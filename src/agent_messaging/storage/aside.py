@@ -6,7 +6,6 @@ handle it makes it a dead letter. Any other row is left out of lists, and is an 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 from pydantic_core import from_json
 
 from ..exceptions import StorageCorruptError
+from ..loggers import get_logger
 from ..models import AskState, Kind, MessageType
 from .ports import MessageRow
 
@@ -28,7 +28,7 @@ _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 _REMEMBERED = 1_000
 _LONGEST = 1e11
 """Seconds; some three thousand years."""
-logger = logging.getLogger("agent_messaging.storage")
+logger = get_logger("agent_messaging.storage")
 
 
 class Aside:

@@ -19,8 +19,9 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 
 from ..exceptions import NotInitializedError, StorageUnavailableError
 from ..futures import take_error
+from ..loggers import get_logger
 
-logger = logging.getLogger("agent_messaging.storage")
+logger = get_logger("agent_messaging.storage")
 
 POLL = 2.0
 """Seconds between two of the slow polls under the rings."""

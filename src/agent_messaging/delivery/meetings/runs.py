@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from typing import Any
@@ -11,6 +10,7 @@ from uuid import UUID
 
 from ...exceptions import DatabaseError, OutcomeUnknownError
 from ...handlers.running import make_context
+from ...loggers import get_logger
 from ...models import MessageContext, MessageType, Turn
 from ...payloads import checksum, encode
 from ...records import dataclass
@@ -19,7 +19,7 @@ from ...storage.ports import Acted, Claim, ClaimedDelivery, NewAnswer, NewSpeech
 from ..names import AgentName
 from .records import Records
 
-logger = logging.getLogger("agent_messaging.delivery")
+logger = get_logger("agent_messaging.delivery")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between attempts at a store that does not answer, while a turn lasts."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
 from ...futures import wait_for_all
 from ...handlers.threads import DaemonThreads
+from ...loggers import get_logger
 from ...models import MeetingEnd, MeetingStatus, Record
 from ...single_flight import SingleFlight
 from ...storage.assembly.terms import Act, Choose, Close, Purpose
@@ -19,7 +19,7 @@ from ..retry import describe, is_cancellation
 from ..trouble import Trouble
 from .records import Records
 
-logger = logging.getLogger("agent_messaging.delivery")
+logger = get_logger("agent_messaging.delivery")
 
 SO_FAR = 1_000
 """The functions are shown at most so many messages, the newest."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Collection, Iterable
 from functools import partial
 from uuid import UUID
@@ -20,6 +19,7 @@ from ...exceptions import (
     PayloadError,
     StorageCorruptError,
 )
+from ...loggers import get_logger
 from ...models import Kind, T
 from ...payloads import MISSING
 from ...storage.ports import MessageRow
@@ -30,7 +30,7 @@ READ_AT_ONCE = 1_000
 """Messages read and marked in one transaction."""
 _LANE = ("recipient_external_id", "sender_external_id")
 
-logger = logging.getLogger("agent_messaging.messaging")
+logger = get_logger("agent_messaging.messaging")
 
 
 class ConversationMailbox(ConversationCalls[T]):

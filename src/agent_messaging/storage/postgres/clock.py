@@ -12,7 +12,6 @@ there for what processes wait for, and the server's clock is the better guess fo
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
@@ -20,11 +19,12 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from ...exceptions import NotInitializedError
+from ...loggers import get_logger
 from ..boot import boot_clock
 from ..sql import Queries
 
 _SQL = Queries(__package__, "clock")
-logger = logging.getLogger("agent_messaging.storage")
+logger = get_logger("agent_messaging.storage")
 
 _TOLERANCE = timedelta(seconds=1)
 """Two clocks that differ by more have jumped. Less is followed, because clocks are set right in small steps."""

@@ -7,15 +7,15 @@ meanwhile. The functions are in migrations/0004_waiting_runs.sql. Where few dead
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 
 from ...exceptions import DatabaseError, OutcomeUnknownError
+from ...loggers import get_logger
 from ..sql import Queries
 from .engine import Connection, Engine
 
 _SQL = Queries(__package__, "deliveries")
-logger = logging.getLogger("agent_messaging.storage")
+logger = get_logger("agent_messaging.storage")
 
 EVERY, EVERY_HELD = 1_024, 64
 """Deliveries that end here before floors are looked at: as a rule, and while there are some. Claims then pass up to

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import os
 import socket
 import time
@@ -14,6 +13,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from ...loggers import get_logger
 from ..lifesign import LONGEST_RENEWAL, QUIET, Lifesign, LifeThread
 from ..sql import Queries
 from . import asks, errors, horizon
@@ -23,7 +23,7 @@ from .pooler import Pooling
 _SQL = Queries(__package__, "processes")
 _ASKS = Queries(__package__, "asks")
 _SCHEMA = Queries(__package__, "schema")
-logger = logging.getLogger("agent_messaging.storage")
+logger = get_logger("agent_messaging.storage")
 
 POLL_ALONE = 0.5
 """Seconds between polls where no ring comes through."""

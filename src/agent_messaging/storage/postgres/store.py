@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from ...exceptions import ConfigurationError, NotInitializedError
+from ...loggers import get_logger
 from ..batches import MAX_BYTES
 from ..checks import KEYS, RULES, examine, find_damage, tell_hidden, tell_left_claims, tell_miscount, tell_stray
 from ..ports import Capabilities, Dues, StoreFacts
@@ -55,7 +55,7 @@ _DUES = "select " + ", ".join(  # noqa: S608 - whole blocks of our own inside
 )
 """When something is due, in the order of `Dues`."""
 _PAGE = 500
-logger = logging.getLogger("agent_messaging.storage")
+logger = get_logger("agent_messaging.storage")
 
 
 class PostgresStore:

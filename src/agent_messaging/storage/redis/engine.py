@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -31,6 +30,7 @@ from ...exceptions import (
     copy_error,
 )
 from ...futures import outlive
+from ...loggers import get_logger
 from ..aside import Aside
 from ..batches import read_page
 from ..boot import boot_clock
@@ -38,7 +38,7 @@ from .clock import StoreClock
 from .errors import is_passing, translate
 from .script import FUNCTION, GROWING, NAME, NAME_OF_GROWING, SCRIPT, SCRIPT_DIGEST
 
-logger = logging.getLogger("agent_messaging.storage")
+logger = get_logger("agent_messaging.storage")
 
 OLDEST = (6, 2)
 """The oldest version of the server: scripts there replicate what they did, not themselves."""

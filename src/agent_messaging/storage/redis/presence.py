@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 import uuid
 from collections.abc import Callable
@@ -17,12 +16,13 @@ from redis import exceptions as driver
 from redis.asyncio.connection import AbstractConnection
 
 from ...exceptions import QueueDataLostError
+from ...loggers import get_logger
 from ..lifesign import QUIET, Lifesign, LifeThread
 from .engine import Engine
 from .errors import translate
 from .values import duration, text
 
-logger = logging.getLogger("agent_messaging.storage")
+logger = get_logger("agent_messaging.storage")
 
 GRACE = 0.5
 """Seconds: what is under way when the thread is to stop may take so long."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from ...ids import uuid7
+from ...loggers import get_logger
 from ...models import DeliveryState
 from .. import workload
 from ..batches import MAX_BYTES
@@ -28,7 +28,7 @@ from .engine import Engine
 from .together import Together
 from .values import duration, final_words, instant, maybe, moved, names, number, seconds, text
 
-logger = logging.getLogger("agent_messaging.storage")
+logger = get_logger("agent_messaging.storage")
 
 
 def message_arguments(message: NewQueueMessage) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import json
-import logging
 import os
 import queue
 import threading
@@ -35,6 +34,7 @@ from ...exceptions import (
     copy_error,
 )
 from ...futures import fail
+from ...loggers import get_logger
 from ..aside import Aside
 from ..batches import MAX_BYTES, take
 from . import forks
@@ -47,7 +47,7 @@ from .names import NameLock
 if TYPE_CHECKING:
     from ...observing.figures import PoolFigures
 
-logger = logging.getLogger("agent_messaging.storage")
+logger = get_logger("agent_messaging.storage")
 
 Connect = Callable[[], apsw.Connection]
 
