@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -26,7 +27,8 @@ from agent_messaging.delivery.probes import arm, disarm
 from agent_messaging.exceptions import OutcomeUnknownError
 from agent_messaging.handlers.tasks import Rate
 from agent_messaging.models import TaskState
-from agent_messaging.storage.ports import Assigned, NewTask, NewWorker
+from agent_messaging.payloads import checksum
+from agent_messaging.storage.ports import Assigned, NewQueueMessage, NewTask, NewWorker
 from tests.support import eventually
 
 from .damage import execute
@@ -602,3 +604,19 @@ async def test_rows_that_lie_stop_nothing_but_themselves(make_sdk: MakeSdk) -> N
     found = await sdk.store.check()
     assert [line for line in found if "tasks" in line and "needs" in line]
     assert [line for line in found if "workers" in line and "capabilities" in line]
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgres"], indirect=True)
+async def test_a_number_that_cannot_rise_stops_nothing_but_itself(make_sdk: MakeSdk, backend: str) -> None:
+    """A statement that raised it would be refused, and with it the claims of all others."""
+    sdk = await make_sdk()
+    most = 2**63 - 1 if backend == "sqlite" else 2**31 - 1
+    await sdk.tasks.delegate("resize", 1, task_id="lies", priority="critical")
+    message = NewQueueMessage("lies", "q", "s", "text", 0, "1", None, checksum("1", None), 3)
+    await sdk.store.queue.put([message, replace(message, message_id="true", priority=1)])
+    await execute(sdk, f"update tasks set token = {most}, attempt = {most} where id = 'lies'")
+    await execute(sdk, f"update queue_messages set token = {most}, attempt = {most} where message_id = 'lies'")
+    claimed = await sdk.store.queue.claim("q", 2, owner=sdk.store.presence.process_id, lease=SOON)
+    assert "true" in [one.claim.message_id for one in claimed]
+    Bench(sdk, opened=True)
+    assert await sdk.tasks.delegate("resize", 2, wait=True, timeout=SOON) == {"did": 2}

@@ -43,6 +43,7 @@ def with_parameters(dsn: str, parameters: str) -> str:
         ("options=endpoint%3Dcool-tree-1", "", {"options": "endpoint=cool-tree-1"}, None),  # Neon without SNI
         ("search_path=one,two", "", {"search_path": "one,two"}, None),
         ("target_session_attrs=read-write", "target_session_attrs=read-write", {}, None),
+        ("target_session_attrs=read_write", "target_session_attrs=read-write", {}, None),
         ("pgbouncer=true&supa=base-pooler.x&sslmode=require", "sslmode=require", {}, None),  # Supabase
         ("keepalives=1&keepalives_idle=30&gssencmode=disable&sslsni=1", "", {}, None),
         ("client_encoding=UTF8&application_name=", "", {}, None),
@@ -80,9 +81,13 @@ def test_what_urls_carry_is_sorted(
         ("currentSchema=mine", r"search_path="),  # JDBC
         ("connection_limit=5", r"max_pool_size"),
         ("replication=database", r"replication"),
+        ("sslrootcert=system&sslcert=EMPTY", r"sslcert=.*sslkey"),
     ],
 )
-def test_what_cannot_be_kept_is_refused_with_words(parameters: str, words: str) -> None:
+def test_what_cannot_be_kept_is_refused_with_words(parameters: str, words: str, tmp_path: Path) -> None:
+    empty = tmp_path / "client.crt"
+    empty.touch()
+    parameters = parameters.replace("EMPTY", str(empty))
     with pytest.raises(ConfigurationError, match=words) as caught:
         url.read(f"{BASE}?{parameters}")
     assert "pa%3Fss" not in str(caught.value)

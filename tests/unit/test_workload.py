@@ -156,6 +156,14 @@ class Name(str):
         return str.__eq__(self, other)
 
 
+def test_a_number_that_cannot_rise_refuses_no_bookings() -> None:
+    """A damaged one is greater than any store writes, and would refuse all tasks of the call."""
+    waiting = choosing.Waiting(1, "t", ("sql",), 2**63 - 1, 2**63 - 1, None, None)
+    (booking,) = choosing.book([waiting], [worker("w")])
+    assert booking is not None
+    assert (booking.token, booking.attempt) == (2**31 - 1, 2**31 - 1)
+
+
 def test_each_assignment_has_a_message_of_its_own() -> None:
     assert choosing.message_id_of("m", 1) == "m"
     assert len({choosing.message_id_of("m", token) for token in (1, 2, 3)}) == 3

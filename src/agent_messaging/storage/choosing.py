@@ -13,6 +13,9 @@ from ..models import TaskState
 from ..records import dataclass
 from .ports import AVAILABLE, Assigned, AssignOutcome, KnownTask, NewQueueMessage, NewTask, NobodyFits, WorkerRow
 
+_MOST = 2**31 - 2
+"""What every store can raise by one. A damaged number that is greater would refuse all tasks of a call."""
+
 
 def is_able(worker: WorkerRow, needs: Iterable[str]) -> bool:
     """Whether the worker may be listed for a task of these needs; it need not have room."""
@@ -107,7 +110,7 @@ def answer_assignments(
 
 
 def _book(task: NewTask | Waiting, worker_id: str, pulls: bool) -> Booking:
-    token, attempt = (task.token, task.attempt) if isinstance(task, Waiting) else (0, 0)
+    token, attempt = (min(task.token, _MOST), min(task.attempt, _MOST)) if isinstance(task, Waiting) else (0, 0)
     message = None if pulls else task.message
     if message is not None:
         id = message_id_of(message.message_id, token + 1)

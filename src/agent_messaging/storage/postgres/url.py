@@ -89,6 +89,8 @@ def read(url: str) -> Target:
     sessions = given.get("target_session_attrs", "any").replace("_", "-")
     if sessions not in _WRITABLE:
         raise _refusal("target_session_attrs", sessions, f"A store is written to; accepted are {', '.join(_WRITABLE)}")
+    if "target_session_attrs" in given:
+        given["target_session_attrs"] = sessions
     binding = _read_ssl_mode(given)
     context = _read_certificates(given)
     drivers = {name: given[name] for name in given.keys() & _DRIVERS}
@@ -156,7 +158,11 @@ def _read_certificates(given: dict[str, str]) -> ssl.SSLContext | None:
         given.pop("sslmode", None)
         context = ssl.create_default_context()
         if "sslcert" in given:
-            context.load_cert_chain(given["sslcert"], given.get("sslkey"), given.get("sslpassword"))
+            try:
+                context.load_cert_chain(given["sslcert"], given.get("sslkey"), given.get("sslpassword"))
+            except (OSError, ValueError) as error:  # the former also of what is no certificate
+                remedy = "It cannot be loaded with its key; correct sslcert, sslkey and sslpassword"
+                raise _refusal("sslcert", given["sslcert"], remedy) from error
         return context
     if (
         mode.startswith("verify-")

@@ -22,7 +22,7 @@ FEW = 100
 KEPT = 1_000
 """Deadlines that a look at all open asks remembers."""
 _HEADS = 4
-"""Of the first ones, so many are looked at at first, whether they are still open; then twice as many each time."""
+"""How many of the first deadlines a look asks whether they are still open; twice as many each time that none is."""
 LASTS = 10.0
 """Seconds after which all open asks are looked at again, because somebody may have changed rows by hand."""
 
@@ -76,7 +76,7 @@ class AskDeadlines:
                 del self._next[KEPT:]
 
     def _forget_ended(self, connection: apsw.Connection) -> None:
-        """Begin with one that is open."""
+        """Let the remembered ones begin with one that is open."""
         number = _HEADS
         while self._next:
             seqs = [seq for _, seq in self._next[:number]]

@@ -102,7 +102,7 @@ class ProcessLock:
     def is_mine(cls, lock_name: str) -> bool:
         """Whether this process has the lock with this name."""
         with cls._guard:
-            return any(lock.name == lock_name for lock in cls._registry.values())
+            return any(held.name == lock_name for held in cls._registry.values())
 
     def leave(self, process_id: str) -> None:
         """Give the lock up for one store; the last store removes the file."""
@@ -122,7 +122,7 @@ class ProcessLock:
         return self._identity is not None and identify(self._path) == self._identity
 
     def is_alive(self, process_id: str, folder: str, lock_name: str) -> bool:
-        """Whether the process behind another's, or our own, row lives."""
+        """Whether the process whose row this is lives, be it another one or this one."""
         if lock_name == self.name:
             return process_id in self.living
         return is_held(folder, lock_name)

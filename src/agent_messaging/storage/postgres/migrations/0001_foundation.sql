@@ -230,14 +230,14 @@ create index services_of_agent on services (agent_id, kind);
 -- was committed before it began, as if it came from outside by itself, so a look after a lock sees what the last holder of
 -- the lock has done. (Plans are kept for each connection. Tables that they name may be created by later migrations.)
 
--- What they look past is in 0004_waiting_runs.sql: floors.
+-- Claims look past what lies below the floor of a mailbox; 0004_waiting_runs.sql tells of floors.
 
 -- Whoever claims holds a lock that its process shares, until the commit. It is tried, before anything is looked at: whoever
 -- asks what a process holds takes that lock alone first (`lock_claims`), so that no claim of it is committed later.
 
--- The places, in these arrays, of the lanes in which the next delivery may be claimed at once by this process: nothing of the lane is queued, no
--- other process has a claim in it, and nobody waits for it. The locks, until the commit, keep two processes from claiming in
--- one lane at a time; they are tried: who does not get one leaves its delivery queued.
+-- The places, in these arrays, of the lanes in which the next delivery may be claimed at once by this process: nothing of the
+-- lane is queued, no other process has a claim in it, and nobody waits for it. The locks, until the commit, keep two processes
+-- from claiming in one lane at a time; they are tried: who does not get one leaves its delivery queued.
 create function free_lanes(recipient_ids uuid[], kinds text[], sender_ids uuid[], threads text[], owner_id uuid, at timestamptz)
 returns table (place integer) language plpgsql as $$
 #variable_conflict use_column
@@ -282,7 +282,8 @@ begin
     and (
       select true from deliveries d
       where d.recipient_id = i.recipient_id and d.kind = i.kind and d.sender_id = i.sender_id and d.thread = i.thread
-        and d.seq + 0 > coalesce(bounds[i.position], 0) and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > at)
+        and d.seq + 0 > coalesce(bounds[i.position], 0) and d.state = 'queued' and d.run_at is null
+        and (d.expires_at is null or d.expires_at > at)
       limit 1
     ) is null
     and (

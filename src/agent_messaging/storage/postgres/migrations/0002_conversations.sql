@@ -28,8 +28,8 @@ create table asks (
   responder_id uuid not null,
   state ask_state not null default 'open',
   within bigint,                            -- the message in whose run it was made
-  taken_within bigint,                      -- where the own code of who was asked took it, by reading or as an answer: the
-                                            -- message of the run it was in, 0 outside any; null if it did not
+  taken_within bigint,                      -- the message in whose run the own code of who was asked took it (read it, or got
+                                            -- it as an answer); 0: outside any run; null: it did not take it
   keyed boolean not null,                   -- made under an idempotency key: a repeat may join it
   origin uuid,
   deadline_at instant not null,
@@ -123,9 +123,9 @@ alter table services add column slots integer not null default 1;
 
 -- Acts of several statements, as functions of the server; see the end of the migration before.
 
--- Stores the answers of the runs at these positions, and ends what they answer. Messages and deliveries in one statement. The deliveries that
--- they answer are locked, by `exchange`. A settlement that did not move one now is a repeat: it stores nothing and is only
--- answered again.
+-- Stores the answers of the runs at these positions, and ends what they answer. Messages and deliveries in one statement. The
+-- deliveries that they answer are locked, by `exchange`. A settlement that did not move one now is a repeat: it stores nothing
+-- and is only answered again.
 create function answer(
   positions integer[], moved boolean[], hows text[], ids uuid[], seqs bigint[], contents text[], checksums bigint[],
   owner_id uuid, at timestamptz
@@ -558,7 +558,8 @@ begin
             select a.seq, a.within, a.asker_id, a.responder_id from messages q join asks a on a.seq = q.seq
             where q.id = i.within_id and a.state = 'open'
             union
-            select a.seq, a.within, a.asker_id, a.responder_id from chain c join asks a on a.seq = c.within and a.state || '' = 'open'
+            select a.seq, a.within, a.asker_id, a.responder_id
+            from chain c join asks a on a.seq = c.within and a.state || '' = 'open'
           )
           select from chain c where c.asker_id = i.from_id and c.responder_id = i.to_id
         )

@@ -20,7 +20,9 @@ insert into search_state default values;
 -- Whatever removes a message: its agent's removal, or retention. See remove_deliveries.
 create function forget_words() returns trigger language plpgsql as $$
 begin
-  execute format('delete from %I.search_words w where w.seq = any(array(select g.seq from gone g order by g.seq))', tg_table_schema);
+  execute format(
+    'delete from %I.search_words w where w.seq = any(array(select g.seq from gone g order by g.seq))', tg_table_schema
+  );
   return null;
 end $$;
 create trigger forget_words after delete on messages referencing old table as gone

@@ -307,8 +307,8 @@ begin
   end if;
 end $$;
 
--- Counts anew what these workers have. Nothing is counted on: so the number is right whatever happened. Who has less than
--- before is idle since now, and so are those of `ended`: they had less for a moment.
+-- Counts anew what these workers have. It does not go by the number before, so the new one is right whatever happened. Who has
+-- less than before is idle since now, and so are those of `ended`: they had less for a moment.
 create function count_workers(ids text[], at timestamptz, ended text[] default '{}') returns void language plpgsql as $$
 #variable_conflict use_column
 begin
@@ -470,8 +470,8 @@ begin
   order by c.number, c.rank, c.priority, c.seq;
 end $$;
 
--- Lets workers take tasks that are locked, and counts what they have then, and those that have ended something before. A run
--- ends before its deadline.
+-- Lets workers take tasks that are locked, and counts what they have then, and what those have that ended something just before
+-- (`ended`). A run ends before its deadline.
 create function take_tasks(
   seqs bigint[], worker_ids text[], run_limits float8[], owner_id text, margin float8, at timestamptz, ended text[] default '{}'
 ) returns table (
@@ -483,8 +483,8 @@ create function take_tasks(
 begin
   return query
   with taken as (
-    update tasks t set state = 'running', worker_id = i.worker_id, token = t.token + 1,
-      attempt = t.attempt + (t.state = 'queued')::integer,
+    update tasks t set state = 'running', worker_id = i.worker_id, token = least(t.token, 2147483646) + 1,
+      attempt = least(t.attempt, 2147483646) + (t.state = 'queued')::integer,
       owner = owner_id::uuid, until_at = at + make_interval(secs => coalesce(t.run_limit, i.run_limit) + margin),
       ended_as = null, assigned_at = at, fraction = 0, note = null
     from unnest(seqs, worker_ids, run_limits) with ordinality as i (seq, worker_id, run_limit, position)

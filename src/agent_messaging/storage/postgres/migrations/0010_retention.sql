@@ -3,8 +3,7 @@
 create table retention (
   kind text collate "C" primary key,
   newest_pruned text collate "C" not null default '',   -- the greatest id that was ever pruned
-  turn_at timestamptz,                      -- from then on a process may prune it by itself
-  check (turn_at >= '0001-01-01 00:00+00' and turn_at < '10000-01-01 00:00+00')
+  turn_at instant                           -- from then on a process may prune it by itself
 );
 
 insert into retention (kind) values

@@ -3,12 +3,8 @@
 create table imports (
   archive text collate "C" primary key,     -- the hash of its contents
   staged bigint not null default 0,         -- its rows that wait
-  begun_at timestamptz not null,
-  finished_at timestamptz,
-  check (
-    least(begun_at, finished_at) >= '0001-01-01 00:00+00'
-    and greatest(begun_at, finished_at) < '10000-01-01 00:00+00'
-  )
+  begun_at instant not null,
+  finished_at instant
 );
 
 -- Of one archive at a time.

@@ -105,7 +105,9 @@ select to_json(t)::text as record from (
   select h.* from hops h
   where (h.message_id, h.number) > ($1::text::uuid, $2::integer) and ($4::text is null or (
     (select a.organization_id from agents a where a.id = h.asker_id) = $4::text::uuid
-    and (select a.organization_id from agents a where a.id = (select m.recipient_id from messages m where m.id = h.message_id)) = $4::text::uuid
+    and (
+      select a.organization_id from agents a where a.id = (select m.recipient_id from messages m where m.id = h.message_id)
+    ) = $4::text::uuid
   ))
   order by h.message_id, h.number limit $3
 ) t
@@ -121,10 +123,13 @@ select to_json(t)::text as record from (
 
 -- name: read_turns
 select to_json(t)::text as record from (
-  select u.*, (select i.id from messages i where i.seq = u.delivery_seq) as delivery_id, (select i.id from messages i where i.seq = u.message_seq) as message_id
+  select u.*, (select i.id from messages i where i.seq = u.delivery_seq) as delivery_id,
+    (select i.id from messages i where i.seq = u.message_seq) as message_id
   from turns u
   where (u.meeting_id, u.number) > ($1::text::uuid, $2::integer) and ($4::text is null or (
-    (select a.organization_id from agents a where a.id = (select t.host_id from meetings t where t.id = u.meeting_id)) = $4::text::uuid
+    (
+      select a.organization_id from agents a where a.id = (select t.host_id from meetings t where t.id = u.meeting_id)
+    ) = $4::text::uuid
     and u.meeting_id <> all($5::text[]::uuid[])
   ))
   order by u.meeting_id, u.number limit $3
@@ -136,7 +141,9 @@ select to_json(t)::text as record from (
     select s.seq, sum(s.size) over (order by s.seq rows between unbounded preceding and 1 preceding) as before from (
       select e.seq, octet_length(e.data) as size from meeting_events e
       where e.seq > $1::bigint and ($3::text is null or (
-        (select a.organization_id from agents a where a.id = (select t.host_id from meetings t where t.id = e.meeting_id)) = $3::text::uuid
+        (
+          select a.organization_id from agents a where a.id = (select t.host_id from meetings t where t.id = e.meeting_id)
+        ) = $3::text::uuid
         and e.meeting_id <> all($4::text[]::uuid[])
       ))
       order by e.seq limit $2
@@ -181,7 +188,9 @@ select to_json(t)::text as record from (
 select to_json(t)::text as record from (
   select k.* from (
     select s.seq, sum(s.size) over (order by s.seq rows between unbounded preceding and 1 preceding) as before from (
-      select k.seq, octet_length(k.content) + octet_length(coalesce(k.result, '')) + octet_length(coalesce(k.message, '')) as size from tasks k
+      select k.seq,
+        octet_length(k.content) + octet_length(coalesce(k.result, '')) + octet_length(coalesce(k.message, '')) as size
+      from tasks k
       where k.seq > $1::bigint and $3::text is null
       order by k.seq limit $2
     ) as s
@@ -194,7 +203,8 @@ select to_json(t)::text as record from (
 ) t
 
 -- name: read_retention
--- How far each kind was pruned, so that who asks for what has gone is told so after the move, too; of one organization ($3), too.
+-- How far each kind was pruned, so that who asks for what has gone is told so after the move, too; of one organization, too. (The
+-- third parameter is named because every page gives it.)
 select to_json(t)::text as record from (
   select r.kind, r.newest_pruned from retention r
   where r.kind > $1 and r.newest_pruned <> '' and ($3::text is null or true)
@@ -276,7 +286,7 @@ where r.noun = 'deliveries' order by r.position
 insert into asks (seq, session_id, asker_id, responder_id, state, within, taken_within, keyed, origin, deadline_at,
   answer_seq, reason, ended_at)
 select m.seq, v.session_id, v.asker_id, v.responder_id, v.state, (select i.seq from messages i where i.id =
-  v.within_id), case when v.taken_within_id = '' then 0   else (select i.seq from messages i where i.id =
+  v.within_id), case when v.taken_within_id = '' then 0 else (select i.seq from messages i where i.id =
   v.taken_within_id::uuid) end, v.keyed, v.origin, v.deadline_at, (select i.seq from messages i where i.id =
   v.answer_id), v.reason, v.ended_at
 from import_rows r
@@ -367,8 +377,8 @@ select v.agent_id, v.message_id, v.sender_id, v.type, v.priority, v.content, v.m
 from import_rows r
 cross join lateral json_to_record(r.record::json) as v (agent_id text, message_id text, sender_id text, type text,
   priority smallint, content text, metadata text, checksum bigint, state text, token integer, attempt integer,
-  max_attempts integer, suspect boolean, owner uuid, run_at timestamptz, expires_at timestamptz, ended_as text, reason text, queued_at
-  timestamptz, created_at timestamptz, claimed_at timestamptz, settled_at timestamptz)
+  max_attempts integer, suspect boolean, owner uuid, run_at timestamptz, expires_at timestamptz, ended_as text,
+  reason text, queued_at timestamptz, created_at timestamptz, claimed_at timestamptz, settled_at timestamptz)
 where r.noun = 'queue_messages' order by r.position
 
 -- name: put_tasks
@@ -437,7 +447,7 @@ lock table imports in share row exclusive mode
 select staged, finished_at from imports where archive = $1 for update
 
 -- name: begin_import
-insert into imports as i (archive, begun_at) values ($1, store_now())
+insert into imports (archive, begun_at) values ($1, store_now())
 on conflict (archive) do update set begun_at = excluded.begun_at
 
 -- name: forget_imports

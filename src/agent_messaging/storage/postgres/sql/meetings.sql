@@ -476,8 +476,8 @@ select pg_current_snapshot()::text as cursor
 --
 -- There are at most $4, and none behind the one with which they reach $5 bytes; `found` is how many there are, up to $4. Sizes
 -- are known without reading the values.
-select s.until::text, e.found, e.seq, e.meeting_id::text, e.type, e.agent_id::text, e.data, e.checksum as data_checksum, e.created_at,
-  m.seq as said_seq, m.id::text as said_id, m.sender_id::text as said_by, m.content, m.metadata, m.checksum,
+select s.until::text, e.found, e.seq, e.meeting_id::text, e.type, e.agent_id::text, e.data, e.checksum as data_checksum,
+  e.created_at, m.seq as said_seq, m.id::text as said_id, m.sender_id::text as said_by, m.content, m.metadata, m.checksum,
   m.created_at as said_at, m.message_type
 from (
   select $1::text::pg_snapshot as since, coalesce($2::text::pg_snapshot, pg_current_snapshot()) as until

@@ -49,8 +49,9 @@ sized as materialized (
   from candidate
 ),
 taken as (
-  update queue_messages q set state = 'claimed', token = q.token + 1, attempt = q.attempt + 1, owner = $3::text::uuid,
-    claimed_at = m.now, claim_until = m.now + make_interval(secs => $4::float8), ended_as = null
+  update queue_messages q set state = 'claimed', token = least(q.token, 2147483646) + 1,
+    attempt = least(q.attempt, 2147483646) + 1, owner = $3::text::uuid, claimed_at = m.now,
+    claim_until = m.now + make_interval(secs => $4::float8), ended_as = null
   from sized s, moment m
   where q.seq = s.seq and coalesce(s.before, 0) < $5::bigint
   returning q.*
@@ -139,8 +140,8 @@ with dead as materialized (
   where q.state = 'dead' and ($1::text is null or q.agent_id = $1) and ($2::text[] is null or q.message_id = any($2))
   order by q.seq + 0 for update of q
 )
-update queue_messages q set state = 'queued', attempt = 0, suspect = false, run_at = null, queued_at = store_now(), expires_at = null,
-  settled_at = null, ended_as = null
+update queue_messages q set state = 'queued', attempt = 0, suspect = false, run_at = null, queued_at = store_now(),
+  expires_at = null, settled_at = null, ended_as = null
 from dead where q.seq = dead.seq
 
 -- name: queue_fold_counts

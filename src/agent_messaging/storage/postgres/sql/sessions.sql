@@ -239,7 +239,7 @@ where coalesce(p.before, 0) < $4::bigint
 order by p.seq
 
 -- name: read_find_from
--- One plan serves all values: each of the three has its own, with its own index.
+-- A statement has one plan for all values: so read_find, this one and read_find_in are three, each with an index of its own.
 select p.seq, p.message_id, p.kind, p.sender_id, p.recipient_id, p.content, p.metadata, p.checksum, p.created_at, p.read_at,
   p.session_id, p.message_type, p.thread, p.found
 from (
@@ -353,8 +353,8 @@ from held h where d.seq = h.seq
 returning d.seq
 
 -- name: find_asks
--- Behind the one with which the answers reach so many bytes only which there are: they are `left` for another look. The
--- sizes are known without reading what they are of.
+-- Behind the answer with which they reach so many bytes the others come without their contents: these are `left` for another
+-- look. The sizes are known without reading what they are of.
 select p.ask_id, p.session_id, p.asker_id, p.responder_id, p.state, p.origin, p.deadline_at, p.reason, p.worker, p.answer_id,
   case when not p.is_left then p.content end as content, case when not p.is_left then p.metadata end as metadata,
   p.checksum, p.is_left
@@ -374,7 +374,7 @@ from (
 ) p
 
 -- name: find_ended_asks
--- As find_asks.
+-- As find_asks; those that are open are none of the rows, and those that do not exist have a row without an ask.
 select p.asked_id, p.ask_id, p.session_id, p.asker_id, p.responder_id, p.state, p.origin, p.deadline_at, p.reason, p.answer_id,
   case when not p.is_left then p.content end as content, case when not p.is_left then p.metadata end as metadata,
   p.checksum, p.is_left

@@ -136,7 +136,7 @@ from moment m cross join unnest($1::bigint[], $2::text[], $3::integer[], $4::int
 where t.seq = i.seq
 
 -- name: tasks_find_takers
--- Of these workers those that are known.
+-- Of these workers those that are known. (Whether the process has ended is asked where it takes: exchange_tasks.)
 select w.id, w.capacity, w.booked, w.capabilities from unnest($1::text[]) as i (id) join workers w on w.id = i.id
 
 -- name: tasks_find_takeable
@@ -358,7 +358,10 @@ with old as materialized (
 delete from tasks t using old where t.seq = old.seq
 
 -- name: tasks_measure
-select count(*) as number, coalesce(sum(octet_length(t.content) + octet_length(t.description) + coalesce(octet_length(t.result), 0) + coalesce(octet_length(t.log::text), 0)), 0)::bigint as size_bytes
+select count(*) as number, coalesce(sum(
+  octet_length(t.content) + octet_length(t.description) + coalesce(octet_length(t.result), 0)
+  + coalesce(octet_length(t.log::text), 0)
+), 0)::bigint as size_bytes
 from tasks t
 where t.settled_at is not null and t.state in ('done', 'failed', 'cancelled', 'expired')
   and t.settled_at < coalesce($3::timestamptz, store_now()) - make_interval(secs => $1::float8)

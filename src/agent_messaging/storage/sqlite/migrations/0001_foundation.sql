@@ -61,7 +61,8 @@ insert into message_numbers (is_one) values (1);
 
 create trigger message_numbers_removed after delete on messages
 when old.seq > coalesce((select max(seq) from messages), 0) begin
-  insert into message_numbers (is_one, removed) values (1, old.seq) on conflict do update set removed = max(removed, excluded.removed);
+  insert into message_numbers (is_one, removed) values (1, old.seq)
+  on conflict do update set removed = max(removed, excluded.removed);
 end;
 
 -- The number of the next message.
@@ -92,7 +93,7 @@ create table deliveries (
   expires_due integer,
   expires_at integer,
   claim_until_due integer,                  -- the hard end of the claim
-  queued_due integer not null,              -- since when it has been waiting, for statistics
+  queued_due integer not null,              -- since when it has been due, for statistics
   claimed_at integer,
   settled_at integer,
   read_at integer,

@@ -50,8 +50,8 @@ alter table deliveries add column session_id text;
 alter table deliveries add column ask_state text check (ask_state = 'open' or ask_state = 'replied'
   or ask_state = 'timed_out' or ask_state = 'ended' or ask_state = 'failed' or ask_state = 'cancelled');
 alter table deliveries add column ask_within integer;       -- the message in whose run it was made
--- Where the own code of who was asked took it, by reading or as an answer: the message of the run it was in, 0 outside any;
--- null if it did not.
+-- The message in whose run the own code of who was asked took it (read it, or got it as an answer); 0: outside any run; null: it
+-- did not take it.
 alter table deliveries add column ask_taken_within integer;
 alter table deliveries add column ask_keyed integer;        -- made under an idempotency key: a repeat may join it
 alter table deliveries add column ask_origin text;          -- the process that asks; a message that is passed on has another
@@ -61,8 +61,8 @@ alter table deliveries add column ask_answer_seq integer;
 alter table deliveries add column ask_reason text;
 alter table deliveries add column ask_ended_at integer;
 
--- What is asked seldom goes through these, which are few, or through the session's messages; so does who looks for the next
--- deadline.
+-- Of open asks alone, which are few. Who looks for the next deadline, or for what is needed seldom, reads all of these, or the
+-- messages of the session.
 create unique index asks_open on deliveries (sender_id, recipient_id, session_id) where ask_state = 'open';
 create index asks_taken on deliveries (sender_id, recipient_id, seq) where ask_state = 'open' and ask_taken_within = 0;
 create index asks_within on deliveries (ask_within) where ask_state = 'open' and ask_within is not null;

@@ -218,7 +218,8 @@ select json_group_array(json_object('seq', seq, 'id', id, 'type', type, 'descrip
   'settled_due', settled_due)) from (
   select t.* from (
     select seq, sum(size) over (order by seq rows between unbounded preceding and 1 preceding) as before from (
-      select seq, octet_length(content) + octet_length(coalesce(result, '')) + octet_length(coalesce(message, '')) as size from tasks as t
+      select seq, octet_length(content) + octet_length(coalesce(result, '')) + octet_length(coalesce(message, '')) as size
+      from tasks as t
       where seq > :a and :organization is null
       order by seq limit :limit
     )
@@ -268,9 +269,10 @@ from import_rows where noun = 'meetings' order by position
 -- name: put_messages
 insert into messages (seq, id, kind, sender_id, recipient_id, session_id, meeting_id, message_type, topic, content,
   metadata, checksum, created_at)
-select (select seq from next_message) + row_number() over (order by position) - 1, record ->> 'id', record ->> 'kind', record ->> 'sender_id', record ->> 'recipient_id', record ->> 'session_id',
-  record ->> 'meeting_id', record ->> 'message_type', record ->> 'topic', record ->> 'content', record ->> 'metadata',
-  record ->> 'checksum', record ->> 'created_at'
+select (select seq from next_message) + row_number() over (order by position) - 1, record ->> 'id', record ->> 'kind',
+  record ->> 'sender_id', record ->> 'recipient_id', record ->> 'session_id', record ->> 'meeting_id', record ->>
+  'message_type', record ->> 'topic', record ->> 'content', record ->> 'metadata', record ->> 'checksum', record ->>
+  'created_at'
 from import_rows where noun = 'messages' order by position
 
 -- name: put_deliveries
@@ -363,9 +365,10 @@ insert into queue_messages (agent_id, message_id, sender_id, type, priority, con
   claimed_at, settled_at, settled_due)
 select record ->> 'agent_id', record ->> 'message_id', record ->> 'sender_id', record ->> 'type', record ->>
   'priority', record ->> 'content', record ->> 'metadata', record ->> 'checksum', record ->> 'state', record ->>
-  'token', record ->> 'attempt', record ->> 'max_attempts', record ->> 'suspect', record ->> 'owner', coalesce(record ->> 'run_due', 0),
-  record ->> 'expires_at', record ->> 'expires_due', record ->> 'ended_as', record ->> 'reason', record ->>
-  'queued_due', record ->> 'created_at', record ->> 'claimed_at', record ->> 'settled_at', record ->> 'settled_due'
+  'token', record ->> 'attempt', record ->> 'max_attempts', record ->> 'suspect', record ->> 'owner',
+  coalesce(record ->> 'run_due', 0), record ->> 'expires_at', record ->> 'expires_due', record ->> 'ended_as',
+  record ->> 'reason', record ->> 'queued_due', record ->> 'created_at', record ->> 'claimed_at', record ->> 'settled_at',
+  record ->> 'settled_due'
 from import_rows where noun = 'queue_messages' order by position
 
 -- name: put_tasks

@@ -138,7 +138,9 @@ where deliveries.seq = ended.seq and ended.state <> 'open'
 -- name: asks_find_returned
 -- Of asks whose deliveries have left their claims: those that are still open though the delivery is dead, and those that
 -- have ended though it is queued again.
-select json_group_array(json_array(d.seq, m.id, a.state, a.origin, d.origin, iif(json_valid(d.log), d.log ->> '$[#-1].reason', null)))
+select json_group_array(json_array(
+  d.seq, m.id, a.state, a.origin, d.origin, iif(json_valid(d.log), d.log ->> '$[#-1].reason', null)
+))
 from jsonb_each(:seqs) as wanted
 cross join asks as a on a.seq = wanted.value
 cross join deliveries as d on d.seq = a.seq
@@ -160,7 +162,8 @@ with first as materialized (
 )
 select json_object('rows', json((
   select json_group_array(json_array(due, seq)) from (select due, seq from first order by due, seq limit :limit)
-)), 'beyond', (select due from first order by due, seq limit 1 offset :limit), 'seen', coalesce((select max(seq) from deliveries), 0))
+)), 'beyond', (select due from first order by due, seq limit 1 offset :limit),
+'seen', coalesce((select max(seq) from deliveries), 0))
 
 -- name: asks_find_new
 -- Those that were stored after this number and run out before this instant.

@@ -21,7 +21,7 @@ select json_group_array(json_object('seq', seq, 'id', id, 'kind', kind, 'sender_
 
 -- name: check_deliveries
 select json_group_array(json_object('seq', seq, 'recipient_id', recipient_id, 'kind', kind, 'sender_id', sender_id,
-  'state', state, 'token', token, 'attempt', attempt, 'max_attempts', max_attempts, 'suspect', suspect, 'origin',
+  'thread', thread, 'state', state, 'token', token, 'attempt', attempt, 'max_attempts', max_attempts, 'suspect', suspect, 'origin',
   origin, 'owner', owner, 'run_due', run_due, 'run_at', run_at, 'expires_due', expires_due, 'expires_at', expires_at,
   'claim_until_due', claim_until_due, 'queued_due', queued_due, 'claimed_at', claimed_at, 'settled_at', settled_at,
   'read_at', read_at, 'log', log, 'ask_timeout', ask_timeout, 'session_id', session_id, 'filed', filed)) from (
@@ -48,8 +48,8 @@ select json_group_array(json_object('process_id', process_id, 'agent_id', agent_
 )
 
 -- name: check_sessions
-select json_group_array(json_object('id', id, 'agent_a_id', agent_a_id, 'agent_b_id', agent_b_id, 'session_type',
-  session_type, 'created_at', created_at, 'ended_at', ended_at, 'ended_by', ended_by)) from (
+select json_group_array(json_object('id', id, 'agent_a_id', agent_a_id, 'agent_b_id', agent_b_id, 'thread', thread,
+  'session_type', session_type, 'created_at', created_at, 'ended_at', ended_at, 'ended_by', ended_by)) from (
   select * from sessions order by id limit :limit offset :offset
 )
 
@@ -62,8 +62,8 @@ select json_group_array(json_object('seq', seq, 'session_id', session_id, 'asker
 )
 
 -- name: check_waits
-select json_group_array(json_object('id', id, 'recipient_id', recipient_id, 'sender_id', sender_id, 'process_id',
-  process_id, 'until_due', until_due, 'is_ended', is_ended, 'within', within)) from (
+select json_group_array(json_object('id', id, 'recipient_id', recipient_id, 'sender_id', sender_id, 'thread', thread,
+  'process_id', process_id, 'until_due', until_due, 'is_ended', is_ended, 'within', within)) from (
   select * from waits order by id limit :limit offset :offset
 )
 
@@ -131,8 +131,8 @@ select json_group_array(json_object('id', id, 'meeting_id', meeting_id, 'agent_i
 
 -- name: check_turns
 select json_group_array(json_object('meeting_id', meeting_id, 'number', number, 'agent_id', agent_id, 'purpose',
-  purpose, 'next_id', next_id, 'started_at', started_at, 'deadline_due', deadline_due, 'deadline_at', deadline_at, 'ended_at', ended_at,
-  'how', how, 'delivery_seq', delivery_seq, 'message_seq', message_seq)) from (
+  purpose, 'next_id', next_id, 'started_at', started_at, 'deadline_due', deadline_due, 'deadline_at', deadline_at,
+  'ended_at', ended_at, 'how', how, 'delivery_seq', delivery_seq, 'message_seq', message_seq)) from (
   select * from turns order by meeting_id, number limit :limit offset :offset
 )
 
@@ -145,8 +145,9 @@ select json_group_array(json_object('seq', seq, 'meeting_id', meeting_id, 'type'
 -- name: check_queue_messages
 select json_group_array(json_object('seq', seq, 'agent_id', agent_id, 'message_id', message_id, 'sender_id', sender_id,
   'type', type, 'priority', priority, 'state', state, 'token', token, 'attempt', attempt, 'max_attempts', max_attempts,
-  'owner', owner, 'suspect', suspect, 'run_due', run_due, 'expires_at', expires_at, 'created_at', created_at, 'claimed_at',
-  claimed_at, 'settled_at', settled_at)) from (
+  'owner', owner, 'suspect', suspect, 'run_due', run_due, 'expires_due', expires_due, 'expires_at', expires_at,
+  'claim_until_due', claim_until_due, 'ended_as', ended_as, 'reason', reason, 'queued_due', queued_due, 'created_at', created_at,
+  'claimed_at', claimed_at, 'settled_at', settled_at, 'settled_due', settled_due)) from (
   select * from queue_messages where seq > :after_seq order by seq limit :limit
 )
 
@@ -157,8 +158,8 @@ select json_group_array(json_object('agent_id', agent_id, 'process_id', process_
 
 -- name: check_workers
 select json_group_array(json_object('id', id, 'role', role, 'capabilities', capabilities, 'capacity', capacity, 'status',
-  status, 'booked', booked, 'reported', reported, 'pulls', pulls, 'registered_at', registered_at, 'heartbeat_at',
-  heartbeat_at, 'idle_at', idle_at)) from (
+  status, 'alive_until_due', alive_until_due, 'booked', booked, 'reported', reported, 'pulls', pulls, 'registered_at',
+  registered_at, 'heartbeat_at', heartbeat_at, 'idle_at', idle_at)) from (
   select * from workers order by id limit :limit offset :offset
 )
 
@@ -168,11 +169,12 @@ select json_group_array(json_object('worker_id', worker_id, 'process_id', proces
 )
 
 -- name: check_tasks
-select json_group_array(json_object('seq', seq, 'id', id, 'type', type, 'needs', needs, 'priority', priority, 'is_assigned',
-  is_assigned, 'supervisor', supervisor, 'origin', origin, 'state', state, 'token', token, 'attempt', attempt,
-  'max_attempts', max_attempts, 'worker_id', worker_id, 'owner', owner, 'suspect', suspect, 'run_limit', run_limit, 'run_due', run_due,
-  'deadline_at', deadline_at, 'fraction', fraction, 'log', log, 'created_at', created_at, 'assigned_at', assigned_at,
-  'settled_at', settled_at)) from (
+select json_group_array(json_object('seq', seq, 'id', id, 'type', type, 'description', description, 'needs', needs, 'priority',
+  priority, 'is_assigned', is_assigned, 'supervisor', supervisor, 'origin', origin, 'state', state, 'token', token,
+  'attempt', attempt, 'max_attempts', max_attempts, 'worker_id', worker_id, 'owner', owner, 'suspect', suspect,
+  'run_limit', run_limit, 'run_due', run_due, 'deadline_due', deadline_due, 'deadline_at', deadline_at, 'until_due', until_due,
+  'ended_as', ended_as, 'reason', reason, 'fraction', fraction, 'note', note, 'log', log, 'queued_due', queued_due,
+  'created_at', created_at, 'assigned_at', assigned_at, 'settled_at', settled_at, 'settled_due', settled_due)) from (
   select * from tasks where seq > :after_seq order by seq limit :limit
 )
 
@@ -187,8 +189,8 @@ select json_group_array(json_object('supervisor', supervisor, 'state', state, 'n
 )
 
 -- name: check_schedules
-select json_group_array(json_object('name', name, 'rule', rule, 'zone', zone, 'task', task, 'next_at', next_at, 'fired',
-  fired, 'fired_at', fired_at, 'created_at', created_at)) from (
+select json_group_array(json_object('name', name, 'rule', rule, 'zone', zone, 'task', task, 'next_at', next_at,
+  'next_due', next_due, 'since_due', since_due, 'fired', fired, 'fired_at', fired_at, 'created_at', created_at)) from (
   select * from schedules order by name limit :limit offset :offset
 )
 

@@ -88,8 +88,8 @@ from wanted as w left join sessions as s
 -- name: append_insert_messages
 -- Numbered from :first on. The topic is left out but for publications.
 insert into messages (seq, id, kind, sender_id, recipient_id, session_id, content, metadata, checksum, topic, created_at)
-select :first + key, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8,
-  :at
+select :first + key, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
+  value ->> 8, :at
 from jsonb_each(:rows)
 
 -- name: append_insert_deliveries
@@ -275,8 +275,9 @@ cross join deliveries as d on d.seq = c.seq
 cross join messages as m on m.seq = c.seq
 
 -- name: claim_take
-update deliveries set state = 'claimed', token = min(token + 1, 9007199254740991), attempt = min(attempt + 1, 9007199254740991), owner = :owner, claimed_at = :at,
-  claim_until_due = taken.until
+-- A damaged number does not rise past what all readers take; it would refuse all rows of the statement.
+update deliveries set state = 'claimed', token = min(token + 1, 9007199254740991),
+  attempt = min(attempt + 1, 9007199254740991), owner = :owner, claimed_at = :at, claim_until_due = taken.until
 from (select value ->> 0 as seq, value ->> 1 as until from jsonb_each(:rows)) as taken
 where deliveries.seq = taken.seq
 
@@ -285,12 +286,13 @@ where deliveries.seq = taken.seq
 -- is no end of a claim. With an answer, and only then: the message, the thread, the ask, and, unless the answer will end it,
 -- whether the answer is stored already, and who waits for it. Beside all of them the number of the next message, where there
 -- are answers.
-select json_array(iif(:answers, (select seq from next_message), 0), json_group_array(json_array(d.seq, d.state, d.token, d.origin, iif(d.log is null, null, (
+select json_array(iif(:answers, (select seq from next_message), 0), json_group_array(json_array(
+  d.seq, d.state, d.token, d.origin, iif(d.log is null, null, (
   select e.value ->> 'event' from json_each(iif(json_valid(d.log), d.log, '[]')) as e
   where iif(e.type = 'object', e.value ->> 'token' = d.token and e.value ->> 'event' <> 'redriven', 0)
   order by e.key desc limit 1
-)), d.ask_timeout is not null, m.id, d.thread, d.ask_state, d.ask_origin,
-  d.ask_answer_seq, iif(d.state = 'claimed' and d.ask_state = 'open', null, (select seq from messages where id = wanted.value ->> 1)),
+)), d.ask_timeout is not null, m.id, d.thread, d.ask_state, d.ask_origin, d.ask_answer_seq,
+  iif(d.state = 'claimed' and d.ask_state = 'open', null, (select seq from messages where id = wanted.value ->> 1)),
   iif(m.id is null or (d.state = 'claimed' and d.ask_state = 'open'), null, json((
     select json_group_array(process_id) from waits
     where recipient_id = d.sender_id and sender_id = d.recipient_id and (thread is null or thread = d.thread)
@@ -319,8 +321,8 @@ update deliveries set
   queued_due = :now + coalesce(moved.delay, 0),
   claim_until_due = null,
   settled_at = iif(moved.state = 'queued', null, :at),
-  log = iif(moved.event is null, log, json_insert(iif(json_valid(log), log, '[]'), '$[#]', json_object('at', :at, 'event', moved.event,
-    'attempt', attempt, 'token', token, 'process', owner, 'claimed_at', claimed_at, 'reason', moved.reason)))
+  log = iif(moved.event is null, log, json_insert(iif(json_valid(log), log, '[]'), '$[#]', json_object('at', :at,
+    'event', moved.event, 'attempt', attempt, 'token', token, 'process', owner, 'claimed_at', claimed_at, 'reason', moved.reason)))
 from (
   select value ->> 0 as first, value ->> 1 as last, value ->> 2 as state, value ->> 5 as uncounted, value ->> 6 as delay,
     value ->> 7 as event, value ->> 8 as reason
@@ -343,8 +345,8 @@ update deliveries set
   ask_state = iif(moved.further is null, ask_state, 'replied'),
   ask_answer_seq = coalesce(deliveries.seq + moved.further, ask_answer_seq),
   ask_ended_at = iif(moved.further is null, ask_ended_at, :at),
-  log = iif(moved.event is null, log, json_insert(iif(json_valid(log), log, '[]'), '$[#]', json_object('at', :at, 'event', moved.event,
-    'attempt', attempt, 'token', token, 'process', owner, 'claimed_at', claimed_at, 'reason', moved.reason)))
+  log = iif(moved.event is null, log, json_insert(iif(json_valid(log), log, '[]'), '$[#]', json_object('at', :at,
+    'event', moved.event, 'attempt', attempt, 'token', token, 'process', owner, 'claimed_at', claimed_at, 'reason', moved.reason)))
 from (
   select value ->> 0 as first, value ->> 1 as last, value ->> 2 as state, value ->> 3 as reads, value ->> 4 as further,
     value ->> 5 as uncounted, value ->> 6 as delay, value ->> 7 as event, value ->> 8 as reason
@@ -462,8 +464,8 @@ select json_group_array(json_array(d.seq, m.id, d.recipient_id)) from deliveries
 where d.state = 'dead' and (:recipient is null or d.recipient_id = :recipient)
 
 -- name: redrive
-update deliveries set state = 'queued', attempt = 0, suspect = 0, run_due = 0, queued_due = :now, expires_due = null, expires_at = null,
-  settled_at = null,
+update deliveries set state = 'queued', attempt = 0, suspect = 0, run_due = 0, queued_due = :now, expires_due = null,
+  expires_at = null, settled_at = null,
   log = json_insert(iif(json_valid(log), log, '[]'), '$[#]', json_object('at', :at, 'event', 'redriven', 'attempt', attempt,
     'token', token, 'process', owner, 'claimed_at', claimed_at, 'reason', null))
 where seq in (select value from jsonb_each(:seqs))

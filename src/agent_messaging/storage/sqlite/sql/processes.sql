@@ -24,7 +24,8 @@ update processes set ended_at = :at, ended_due = :now, end_reason = 'stopped' wh
 -- name: retire_claims
 -- As if they had been settled as returned: an orderly end is nobody's fault, so nothing is counted or suspected.
 update deliveries set
-  state = 'queued', attempt = max(attempt - 1, 0), suspect = 0, run_due = 0, run_at = null, queued_due = :now, claim_until_due = null,
+  state = 'queued', attempt = max(attempt - 1, 0), suspect = 0, run_due = 0, run_at = null, queued_due = :now,
+  claim_until_due = null,
   log = json_insert(iif(json_valid(log), log, '[]'), '$[#]', json_object('at', :at, 'event', 'returned', 'attempt', attempt,
     'token', token, 'process', owner, 'claimed_at', claimed_at, 'reason', 'the process stopped'))
 where state = 'claimed' and owner = :process

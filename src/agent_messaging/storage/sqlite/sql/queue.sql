@@ -40,8 +40,9 @@ select json_group_array(seq) from (
 ) where coalesce(before, 0) < :most_bytes
 
 -- name: queue_claim
-update queue_messages set state = 'claimed', token = token + 1, attempt = attempt + 1, owner = :owner, claimed_at = :at,
-  claim_until_due = :until, ended_as = null
+-- A damaged number does not rise past what all readers take; it would refuse all rows of the statement.
+update queue_messages set state = 'claimed', token = min(token + 1, 9007199254740991),
+  attempt = min(attempt + 1, 9007199254740991), owner = :owner, claimed_at = :at, claim_until_due = :until, ended_as = null
 where seq in (select value from jsonb_each(:seqs))
 
 -- name: queue_claim_read

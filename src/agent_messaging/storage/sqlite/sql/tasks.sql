@@ -31,7 +31,8 @@ cross join tasks as t indexed by tasks_run on t.owner = wanted.value and t.state
 
 -- name: tasks_find_overdue
 -- Those that take too long, and those that were assigned to a worker that is told of its tasks and is no longer alive.
-select json_group_array(json_array(id, seq, state, token, attempt, max_attempts, ended_as, worker_id, owner, origin, suspect)) from (
+select json_group_array(json_array(id, seq, state, token, attempt, max_attempts, ended_as, worker_id, owner, origin, suspect))
+from (
   select * from (
     select * from tasks indexed by tasks_until
     where state in ('assigned', 'running') and until_due is not null and until_due <= :now limit :limit
@@ -46,7 +47,8 @@ select json_group_array(json_array(id, seq, state, token, attempt, max_attempts,
 
 -- name: tasks_find_late
 -- Those whose deadline has passed, as tasks_find_held.
-select json_group_array(json_array(id, seq, state, token, attempt, max_attempts, ended_as, worker_id, owner, origin, suspect)) from (
+select json_group_array(json_array(id, seq, state, token, attempt, max_attempts, ended_as, worker_id, owner, origin, suspect))
+from (
   select * from tasks indexed by tasks_deadline
   where state in ('queued', 'assigned', 'running') and deadline_due is not null and deadline_due <= :now
   order by deadline_due limit :limit
@@ -187,12 +189,17 @@ select json_group_array(json_array(number, rank, priority, seq, suspect) order b
   )
   where w.needs <> '' and (r.types is null or w.type in (select value from json_each(r.types)))
     and w.type not in (select value from json_each(r.but))
-    and not exists (select value from json_each(iif(json_valid(w.needs), w.needs, '[null]')) except select value from json_each(r.capabilities))
+    and not exists (
+      select value from json_each(iif(json_valid(w.needs), w.needs, '[null]'))
+      except select value from json_each(r.capabilities)
+    )
 )
 
 -- name: tasks_take
 -- :rows are (seq, worker, seconds that a run may take where the task does not say so). A run ends before its deadline.
-update tasks set state = 'running', worker_id = taken.worker_id, token = token + 1, attempt = attempt + (state = 'queued'), owner = :owner,
+-- A damaged number does not rise past what all readers take; it would refuse all rows of the statement.
+update tasks set state = 'running', worker_id = taken.worker_id, token = min(token + 1, 9007199254740991),
+  attempt = min(attempt + (state = 'queued'), 9007199254740991), owner = :owner,
   until_due = :now + cast((coalesce(tasks.run_limit, taken.run_limit) + :margin) * 1000000 as integer),
   ended_as = null, assigned_at = :at, fraction = 0, note = null
 from (
@@ -399,6 +406,8 @@ delete from tasks where seq in (
 )
 
 -- name: tasks_measure
-select json_array(count(*), coalesce(sum(octet_length(content) + octet_length(description) + coalesce(octet_length(result), 0) + coalesce(octet_length(log), 0)), 0))
+select json_array(count(*), coalesce(sum(
+  octet_length(content) + octet_length(description) + coalesce(octet_length(result), 0) + coalesce(octet_length(log), 0)
+), 0))
 from tasks where settled_due is not null and settled_due < :before and state in ('done', 'failed', 'cancelled', 'expired')
   and (:states is null or state in (select value from json_each(:states)))
