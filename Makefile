@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH := $(VENV)/.bench
 DOCS := $(VENV)/.docs
-# Tests kill processes, never the power: where memory serves as a disk, their syncs cost nothing.
 POOLER := $(VENV)/pgbouncer/.ready
+# Tests kill processes, never the power: where memory serves as a disk, their syncs cost nothing.
 SCRATCH := $(shell test -w /dev/shm && echo TMPDIR=/dev/shm)
 # Images for containers often set it. Here, each worker and each of hundreds of child processes would compile all it
 # imports, and rewrite all assertions, once more.

@@ -29,7 +29,7 @@ before it began, while `t` is the time after it was answered.
     h.end         a handler      message, attempt, how: ok | err | cancelled | timeout, [token] [code] [answer]: hash
     h.wait        a handler      message: it waits for its asker not to wait any more
     h.told        a handler      message: it was told that nobody waits
-    settle.ok     a store        message, seq, token, how: done | retry | dead | returned, since, [reason]
+    settle.ok     a store        [message], seq, token, how: done | retry | dead | returned, since, [reason]
     settle.stale  a store        the same: refused, because the token was not the newest
     withdraw      a store        message, since
     redrive       a store        message, since: a dead letter is queued again with attempt 0
@@ -53,13 +53,16 @@ before it began, while `t` is the time after it was answered.
     act.ok        a store        meeting, act, since, [number]: meant, [value]: said, [ended_turn] [turn] [holder]:
                                 current now
     act.no        a store        meeting, act, why, [number] [value]
-    turn.shown    a participant  meeting, agent, turn, deadline
+    turn.shown    a participant  meeting, agent, turn, [deadline]
     speak.try     a participant  value, meeting, agent, turn, [next]
     speak.ok      a participant  value, meeting, agent, turn
     speak.no      a participant  value, meeting, agent, turn, code: refused, nothing is stored
-    ask.final     the test       message, state, [answer]
-    session.final the test       session, waiting, bodies, unread: hashes, [thread]
-    meeting.final the test       meeting, utc, host, status, selection, duration, seats, turns, said, timeouts, noted
+    hop           the test       message, number, by, to, kept, seq: one step of an ask that was passed on, and the
+                                 id and the number under which it stayed with the agent that passed it on
+    ask.final     the test       message, state, [answer] [reason]
+    session.final the test       session, bodies, unread: hashes, [waiting] [thread]
+    meeting.final the test       meeting, utc, host, status, selection, seats, turns, said, timeouts, noted, [duration]
+                                 [silent] [max_turns] [deadline] [reason] [endings] [endings_noted]
 
 **A call** is (instance, n): `instance` names the SDK object (by default the process), `n` rises in the order in which
 it was called. It has one send.try and at most one outcome; one without an outcome is unknown and may still take
