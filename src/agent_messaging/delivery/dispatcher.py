@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from ..exceptions import DatabaseError, OutcomeUnknownError
 from ..loggers import get_logger
 from ..models import Kind
-from ..storage.batches import do_apart, is_of_one, is_refused_for_good
+from ..storage.batches import do_apart, is_of_one, is_refused_for_good, take_out
 from ..storage.ports import (
     CLAIM_MARGIN,
     AppendOutcome,
@@ -266,18 +266,7 @@ class Dispatcher(Service):
         answers = await do_apart(settle, batch)
         if owner != self.claims.owner:
             return  # lost meanwhile, and forgotten
-        settling = self.claims.settling
-        del settling[: len(batch)]
-        ended, moved, failed = list[Ending](), list[bool](), list[Exception]()
-        for one, answer in zip(batch, answers, strict=True):
-            if not isinstance(answer, Exception):
-                ended.append(one)
-                moved.append(answer)
-            elif (without := self._without_answer(one, answer)) is not None:
-                settling.append(without)
-            else:
-                settling.append(one)
-                failed.append(answer)
+        ended, moved, failed = take_out(self.claims.settling, batch, answers, self._without_answer)
         self._tell_ended(ended, Settled(moved, origins, [], asks))
         if failed:
             raise failed[0]

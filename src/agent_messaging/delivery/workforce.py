@@ -18,7 +18,7 @@ from ..handlers.tasks import Rate, TaskHandler, TaskHandlers
 from ..loggers import get_logger
 from ..models import TaskState
 from ..observing.facts import FactType
-from ..storage.batches import MAX_BYTES, do_apart, is_of_one, is_refused_for_good, take
+from ..storage.batches import MAX_BYTES, do_apart, is_of_one, is_refused_for_good, take, take_out
 from ..storage.ports import (
     CLAIM_MARGIN,
     Beat,
@@ -411,19 +411,7 @@ class Workforce(Service):
         answers = await do_apart(settle, batch)
         if owner != self.presence.process_id:
             return  # lost meanwhile, and forgotten
-        del self.settling[: len(batch)]
-        ended, moved, failed = list[TaskSettlement](), list[bool](), list[Exception]()
-        for settlement, answer in zip(batch, answers, strict=True):
-            if not isinstance(answer, Exception):
-                ended.append(settlement)
-                moved.append(answer)
-            elif settlement.result is not None and is_refused_for_good(answer):  # so the task has none
-                reason = describe(answer)
-                logger.error("the result of task %s could not be stored: %s", settlement.claim.task_id, reason)
-                self.settling.append(TaskSettlement(settlement.claim, Settling.DEAD, reason=reason))
-            else:
-                self.settling.append(settlement)
-                failed.append(answer)
+        ended, moved, failed = take_out(self.settling, batch, answers, _without_result)
         self._tell_ended(ended, Exchanged(moved, processes, []))
         if failed:
             raise failed[0]
@@ -493,3 +481,12 @@ class Workforce(Service):
         reason = "the store's answer was lost"
         await self.tasks.settle([TaskSettlement(claim, Settling.RETURNED, reason=reason) for claim in lost])
         self._is_in_doubt = False
+
+
+def _without_result(settlement: TaskSettlement, error: Exception) -> TaskSettlement | None:
+    """How a run ends whose result the store refuses for good; None if it has none, or the store is merely full."""
+    if settlement.result is None or not is_refused_for_good(error):
+        return None
+    reason = describe(error)
+    logger.error("the result of task %s could not be stored: %s", settlement.claim.task_id, reason)
+    return TaskSettlement(settlement.claim, Settling.DEAD, reason=reason)

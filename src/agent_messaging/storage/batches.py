@@ -103,3 +103,32 @@ async def do_apart(call: Callable[[Sequence[I]], Awaitable[Sequence[R]]], items:
             return [error, *(copy_error(error) for _ in items[1:])]
     middle = len(items) // 2
     return [*await do_apart(call, items[:middle]), *await do_apart(call, items[middle:])]
+
+
+def take_out(
+    waiting: list[I],
+    batch: Sequence[I],
+    answers: Sequence[R | Exception],
+    instead: Callable[[I, Exception], I | None],
+) -> tuple[list[I], list[R], list[Exception]]:
+    """Take the batch, with which `waiting` begins, out of it; what failed waits again, behind the others.
+
+    Args:
+        answers: As of `do_apart`.
+        instead: What is to be tried in place of an item that failed so; None: it itself, and that is a failure.
+
+    Returns:
+        The items that did not fail, their answers, and the failures.
+    """
+    del waiting[: len(batch)]
+    done, results, failed = list[I](), list[R](), list[Exception]()
+    for item, answer in zip(batch, answers, strict=True):
+        if not isinstance(answer, Exception):
+            done.append(item)
+            results.append(answer)
+        elif (other := instead(item, answer)) is not None:
+            waiting.append(other)
+        else:
+            waiting.append(item)
+            failed.append(answer)
+    return done, results, failed
