@@ -87,10 +87,17 @@ class PostgresArchive:
             if state is None or not state["staged"] == sum(counts.values()) == rows:
                 return False
             before = dict(await connection.fetchrow(_SQL["find_last_numbers"]))
-            for table in TABLES:
-                if table in counts:
-                    await connection.execute(_SQL[f"put_{table}"])
-                    tell(counts[table])
+            try:
+                for table in TABLES:
+                    if table in counts:
+                        await connection.execute(_SQL[f"put_{table}"])
+                        tell(counts[table])
+            except asyncpg.ForeignKeyViolationError as error:
+                # Elsewhere a call begins again after it, because others have removed what it refers to.
+                raise DatabaseError(
+                    f"The archive refers to what it does not have ({error.constraint_name}); nothing was imported. "
+                    "Export it again from its store."
+                ) from error
             for table in TABLES:
                 if table in counts:
                     await _compare(connection, Comparison(reader, table, before), table, tell)
@@ -98,18 +105,7 @@ class PostgresArchive:
             await connection.execute(_SQL["end_import"], archive)
             return True
 
-        async def finish_whole(connection: Connection) -> bool:
-            try:
-                return await finish(connection)
-            except (
-                asyncpg.ForeignKeyViolationError
-            ) as error:  # elsewhere a call begins again after one: others removed it
-                raise DatabaseError(
-                    f"The archive refers to what it does not have ({error.constraint_name}); nothing was imported. "
-                    "Export it again from its store."
-                ) from error
-
-        return await self._engine.run(finish_whole, write=True, budget=_LONG)
+        return await self._engine.run(finish, write=True, budget=_LONG)
 
     async def drop_import(self, archive: str) -> None:
         async def drop(connection: Connection) -> None:

@@ -323,14 +323,9 @@ begin
   where w.id = held.id and (w.booked <> held.number or w.id = any(ended));
 end $$;
 
--- Locks the workers that have these tasks, those that are about to take some, and then the tasks. It is the order everywhere;
--- workers are locked in the order of id, tasks in that of seq. (Written so that only the index of ids fits: that of what is held,
--- which is small when a plan is made, would be read whole for all workers of the store.)
-create function lock_tasks(ids text[], takers text[]) returns table (
-  id text, seq bigint, state text, token integer, attempt integer, max_attempts integer, ended_as text, worker_id text,
-  owner text, origin text, suspect boolean
-) language plpgsql as $$
-#variable_conflict use_column
+-- Locks the workers that have these tasks, and those that are about to take some, in the order of id. (Written so that only the
+-- index of ids fits: that of what is held, which is small when a plan is made, would be read whole for all workers of the store.)
+create function lock_workers(ids text[], takers text[]) returns void language plpgsql as $$
 begin
   perform from workers w
   where w.id = any(takers || array(
@@ -338,6 +333,16 @@ begin
     where t.state || '' in ('assigned', 'running') and t.worker_id || '' is not null
   ))
   order by w.id for update;
+end $$;
+
+-- Locks workers, and then the tasks in the order of seq. It is the order everywhere.
+create function lock_tasks(ids text[], takers text[]) returns table (
+  id text, seq bigint, state text, token integer, attempt integer, max_attempts integer, ended_as text, worker_id text,
+  owner text, origin text, suspect boolean
+) language plpgsql as $$
+#variable_conflict use_column
+begin
+  perform lock_workers(ids, takers);
   return query
   select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text,
     t.suspect
@@ -519,12 +524,7 @@ declare
   seqs bigint[];
   number integer;
 begin
-  perform from workers w
-  where w.id = any(takers || array(
-    select t.worker_id from unnest(ids) as i (id) join tasks t on t.id = i.id
-    where t.state || '' in ('assigned', 'running') and t.worker_id || '' is not null
-  ))
-  order by w.id for update;
+  perform lock_workers(ids, takers);
   with held as materialized (
     select t.seq, t.worker_id, t.origin from unnest(ids, tokens) as i (id, token) join tasks t on t.id = i.id
     where t.token = i.token and t.state || '' = 'running'
