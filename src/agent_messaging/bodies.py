@@ -19,9 +19,6 @@ from .records import dataclass
 
 logger = get_logger("agent_messaging.delivery")
 
-REMEDY = "Run `agent-messaging doctor --deep`, and restore the store from a backup."
-"""What to do about a damaged body."""
-
 
 class Sealed(Protocol):
     """A row with a body."""
@@ -131,4 +128,7 @@ def _read_metadata(text: str, name: str) -> dict[str, Any]:
 
 
 def _damaged(name: str, problem: str) -> StorageCorruptError:
-    return StorageCorruptError(f"The stored payload of {name} is damaged: {problem}. {REMEDY}")
+    return StorageCorruptError(
+        f"The stored payload of {name} is damaged: {problem}.",
+        remedy="Run `agent-messaging doctor --deep`, and restore the store from a backup.",
+    )

@@ -10,7 +10,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +143,15 @@ async def test_handlers_of_events_may_be_registered_from_another_thread(sdk: Sdk
 # --- one loop after another -------------------------------------------------------------------------------------------
 
 
+async def send_to(sdk: Sdk, handler: Callable[[str, MessageContext], Awaitable[None]]) -> str:
+    """Start the SDK, and send a note to bob, whose handler this is; returns its id."""
+    await sdk.initialize()
+    await sdk.add_people("alice", "bob")
+    sdk.register_handler("bob")(handler)
+    [id] = await sdk.one_way.send("alice", "bob", "hi")
+    return id
+
+
 def test_a_second_asyncio_run_is_refused_with_words_and_may_start_anew(url: str) -> None:
     sdk = Sdk(make_config(url))
     began = threading.Event()
@@ -152,10 +161,7 @@ def test_a_second_asyncio_run_is_refused_with_words_and_may_start_anew(url: str)
         await asyncio.Event().wait()
 
     async def first() -> str:
-        await sdk.initialize()
-        await sdk.add_people("alice", "bob")
-        sdk.register_handler("bob")(hang)
-        [id] = await sdk.one_way.send("alice", "bob", "hi")
+        id = await send_to(sdk, hang)
         await eventually(began.is_set, SOON)
         return id
 
@@ -188,10 +194,7 @@ def test_a_loop_that_ends_in_the_middle_of_closing_costs_no_attempt(url: str) ->
             await asyncio.Event().wait()
 
     async def first() -> str:
-        await sdk.initialize()
-        await sdk.add_people("alice", "bob")
-        sdk.register_handler("bob")(hang)
-        [id] = await sdk.one_way.send("alice", "bob", "hi")
+        id = await send_to(sdk, hang)
         await began.wait()
         sdk._lifecycle.hurry()
         asyncio.create_task(sdk.close())  # noqa: RUF006 - the loop ends first

@@ -170,8 +170,10 @@ class Timekeeper(Endless):
         self.lose = lose
         self._next_poll = self._next_look = 0.0
         """When it polls, and when it looks who has died, by the monotonic clock."""
+        self._is_watched = False
+        """The store looks by itself (`Presence.watch`)."""
         self._has_news = False
-        """The store, which looks by itself (`Presence.watch`), has seen something; or the last look failed."""
+        """The store has seen something by itself; or the last look failed."""
         self._has_changed = False
         """Others have changed something since the last poll."""
         self._blocked = Seldom()
@@ -192,21 +194,19 @@ class Timekeeper(Endless):
     async def work(self) -> None:
         """Keep time."""
         attempts = self.trouble.attempts()
-        is_watched = self.presence.watch(self._tell)
+        self._is_watched = self.presence.watch(self._tell)
         self.timer.look_in(0)
         self._next_poll = monotonic() + self.presence.poll_interval
         self._next_look = monotonic() + self.presence.look_interval
         while True:
-            is_quiet = is_watched and not (self._has_news or self._has_changed)
-            until = monotonic() + BEAT if is_quiet else min(self._next_poll, self._next_look)
+            until = monotonic() + BEAT if self._is_quiet else min(self._next_poll, self._next_look)
             self._warn_of_lag(await self.timer.wait(until))
             self.ears.look()
             now = monotonic()
             try:
                 if now >= self.timer.due_at:
                     await self._advance()
-                # No news is an answer of the store too: it has looked meanwhile.
-                if now >= min(self._next_look, self._next_poll) and not (is_quiet and not self._has_news):
+                if now >= min(self._next_look, self._next_poll) and not self._is_quiet:
                     await self._look(now)
                 if now >= self._next_poll:
                     await self._poll(now)
@@ -218,6 +218,11 @@ class Timekeeper(Endless):
             except Exception:
                 logger.exception("keeping time failed, going on")
                 self._put_off(self.presence.poll_interval)
+
+    @property
+    def _is_quiet(self) -> bool:
+        """Whether a look is spared: the store, which has looked meanwhile, has no news, and that is an answer too."""
+        return self._is_watched and not (self._has_news or self._has_changed)
 
     def _warn_of_lag(self, lag: float) -> None:
         if lag > LAG_WARNING and self.serving is not None and (times := self._blocked.happened()):

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from ..bodies import REMEDY, open_body
+from ..bodies import open_body
 from ..exceptions import StorageCorruptError
 from ..models import (
     AskState,
@@ -55,7 +55,7 @@ def find_damage(name: str, content: str, metadata: str | None, checksum: int) ->
         open_body(Specimen(content, metadata, checksum), name)
     except StorageCorruptError as error:
         # Whoever reads this has run the command that the error advises.
-        return [_printable(str(error).removesuffix(REMEDY)) + "Restore the store from a backup, or delete the row."]
+        return [f"{_printable(error.problem)} Restore the store from a backup, or delete the row."]
     return []
 
 

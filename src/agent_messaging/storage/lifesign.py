@@ -18,7 +18,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping
 
 from ..exceptions import NotInitializedError, StorageUnavailableError
-from ..futures import take_error
+from ..futures import call_from_thread, take_error
 from ..loggers import get_logger
 
 logger = get_logger("agent_messaging.storage")
@@ -86,8 +86,7 @@ class LifeThread(threading.Thread):
 
     def signal(self) -> None:
         """Wake the loop. From any thread."""
-        with contextlib.suppress(RuntimeError):  # the thread has ended
-            self.loop.call_soon_threadsafe(self.wake.set)
+        call_from_thread(self.loop, self.wake.set)
 
     # --- the thread ---------------------------------------------------------------------------------------------------
 
@@ -190,8 +189,7 @@ class Lifesign:
         loop = asyncio.get_running_loop()
 
         def on_main(callback: Callable[[], None]) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is there to be told
-                loop.call_soon_threadsafe(callback)
+            call_from_thread(loop, callback)
 
         def take_over(process_id: str) -> None:
             if self._thread is thread:

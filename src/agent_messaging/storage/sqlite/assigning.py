@@ -29,7 +29,7 @@ from ..ports import (
 )
 from ..sql import Queries
 from . import queue
-from .clock import SECOND, Instant, to_datetime
+from .clock import SECOND, Instant, seconds_until, to_datetime
 from .ending import count, find_named
 from .engine import fetch
 from .rows import encode, worker_row
@@ -219,7 +219,6 @@ def _waiting(row: list[Any]) -> choosing.Waiting:
 
 def _claimed(row: list[Any], asked_limit: float, instant: Instant) -> ClaimedTask:
     id, token, worker_id, attempt, max_attempts, *body, created_at, run_limit, deadline_due, suspect, trace = row
-    left = None if deadline_due is None else (deadline_due - instant.due) / SECOND
-    limit = choosing.limit_of(run_limit, asked_limit, left)
+    limit = choosing.limit_of(run_limit, asked_limit, seconds_until(deadline_due, instant))
     rest: list[Any] = [worker_id, attempt, max_attempts, *body, to_datetime(created_at), limit, bool(suspect), trace]
     return ClaimedTask(TaskClaim(id, token), *rest)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import apsw
 
@@ -47,8 +49,7 @@ class AskDeadlines:
     def look(self, connection: apsw.Connection, now: int) -> tuple[list[int], int | None]:
         """The open asks that are due, at most so many as are kept, and when the next one after them may be."""
         if connection.in_transaction:  # in memory: what it sees may be rolled back, and its numbers be given again
-            found = fetch(connection, _SQL["asks_find_next"], {"limit": KEPT})
-            return _split([(due, seq) for due, seq in found["rows"]], found["beyond"], now)
+            return _split(*_find_next(connection)[:2], now)
         with self._lock:
             if self._is_few or time.monotonic() >= self._until:
                 self._look_at_all(connection)
@@ -60,9 +61,7 @@ class AskDeadlines:
             return _split(self._next, self._beyond, now)
 
     def _look_at_all(self, connection: apsw.Connection) -> None:
-        found = fetch(connection, _SQL["asks_find_next"], {"limit": KEPT})
-        self._next = [(due, seq) for due, seq in found["rows"]]
-        self._beyond, self._seen = found["beyond"], found["seen"]
+        self._next, self._beyond, self._seen = _find_next(connection)
         self._is_few = len(self._next) < FEW
         self._until = time.monotonic() + LASTS
 
@@ -70,7 +69,7 @@ class AskDeadlines:
         found = fetch(connection, _SQL["asks_find_new"], {"after": self._seen, "before": self._beyond})
         self._seen = max(self._seen, found["seen"])  # the newest may have been removed
         if found["rows"]:
-            self._next = sorted([*self._next, *((due, seq) for due, seq in found["rows"])])
+            self._next = sorted([*self._next, *_dues(found)])
             if len(self._next) > 2 * KEPT:
                 self._beyond = self._next[KEPT][0]
                 del self._next[KEPT:]
@@ -86,6 +85,16 @@ class AskDeadlines:
             if still:
                 return
             number *= 2
+
+
+def _find_next(connection: apsw.Connection) -> tuple[list[Due], int | None, int]:
+    """The first deadlines of all open asks, when the next one may be due, and the greatest seq that there is."""
+    found = fetch(connection, _SQL["asks_find_next"], {"limit": KEPT})
+    return _dues(found), found["beyond"], found["seen"]
+
+
+def _dues(found: Mapping[str, Any]) -> list[Due]:
+    return [(due, seq) for due, seq in found["rows"]]
 
 
 def _split(dues: list[Due], beyond: int | None, now: int) -> tuple[list[int], int | None]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 import apsw
 
-from ...futures import fail
+from ...futures import call_from_thread, fail
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - an item
@@ -66,8 +65,7 @@ def deliver(answers: list[Answer]) -> None:
     """Give the results to the callers, with one wake-up of each event loop."""
     for loop in {waiting.loop for waiting, _, _ in answers}:
         mine = [answer for answer in answers if answer[0].loop is loop]
-        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
-            loop.call_soon_threadsafe(_resolve, mine)
+        call_from_thread(loop, _resolve, mine)
 
 
 def _resolve(answers: list[Answer]) -> None:

@@ -7,12 +7,12 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import apsw
 
+from ...futures import call_from_thread
 from ...system.identity import Identity
 from ..sql import Queries
 from .clock import SECOND, StoreClock
@@ -136,10 +136,7 @@ class SQLitePresence:
             return False
         loop = asyncio.get_running_loop()
 
-        def tell() -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody is there to be told
-                loop.call_soon_threadsafe(on_news)
-
+        tell = partial(call_from_thread, loop, on_news)
         self._engine.keep_lookout(Lookout(self._has_news, lambda: self.look_interval, tell))
         return True
 
