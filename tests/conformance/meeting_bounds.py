@@ -169,6 +169,13 @@ class MaxDurationConformance(StoreFixtures):
         for meeting in meetings:
             await ended_by(meeting, MeetingEnd.MAX_DURATION)
 
+    async def test_of_several_at_one_instant_the_oldest_meeting_ends_first(self, world: World) -> None:
+        meetings = [await Gathering.ready(world, max_duration=5.0) for _ in range(3)]
+        for meeting in reversed(meetings):
+            await meeting.start()
+        ended = [list((await meeting.time_out(6, limit=1)).meetings) for meeting in meetings]
+        assert ended == [[id] for id in sorted(meeting.id for meeting in meetings)]
+
 
 class EndWhenConformance(StoreFixtures):
     """`end_when`: after each turn the host's process is asked."""

@@ -300,6 +300,7 @@ class MeetingStore(Protocol):
     async def time_out(self, limit: int, *, now: datetime | None = None) -> TimedOut:
         """End the current turns whose deadline has passed, of at most so many meetings, each once. Repeat-safe.
 
+        The first to end are those whose deadlines are the earliest, and of one instant those of the oldest meetings.
         Reads first; takes a write lock only if something is to change.
         """
         ...

@@ -278,7 +278,7 @@ select null, null, null, true from keyed
 select m.id::text as meeting_id, t.number
 from turns t join meetings m on m.id = t.meeting_id
 where t.ended_at is null and t.deadline_at is not null and t.deadline_at <= (select coalesce($1::timestamptz, store_now()))
-order by t.deadline_at limit $2::integer
+order by t.deadline_at, t.meeting_id limit $2::integer
 for update of m skip locked
 
 -- name: time_out_forget

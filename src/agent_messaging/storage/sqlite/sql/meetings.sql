@@ -181,7 +181,7 @@ delete from messages where meeting_id in (
 -- name: time_out_find
 select json_group_array(json_array(meeting_id, number)) from (
   select meeting_id, number from turns
-  where ended_at is null and deadline_due is not null and deadline_due <= :now order by deadline_due limit :limit
+  where ended_at is null and deadline_due is not null and deadline_due <= :now order by deadline_due, meeting_id limit :limit
 )
 
 -- name: time_out_forget
