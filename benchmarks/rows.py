@@ -77,7 +77,7 @@ def _restore_sqlite(path: str, count: int, batch: int) -> float:
                 continue
             names = ", ".join(table.columns)
             rows = list(connection.execute(f"select {names} from {table.name} order by {NUMBER}"))
-            if len(rows) == count:
+            if rows and len(rows) % count == 0:  # as many of each message
                 tables.append(Table(table.name, table.columns, table.types, rows))
         for table in reversed(tables):
             connection.execute(f"delete from {table.name}")
@@ -90,7 +90,8 @@ def _restore_sqlite(path: str, count: int, batch: int) -> float:
         for start in range(0, count, batch):
             connection.execute("begin immediate")
             for table, statement in zip(tables, statements, strict=True):
-                connection.executemany(statement, table.rows[start : start + batch])
+                each = len(table.rows) // count
+                connection.executemany(statement, table.rows[start * each : (start + batch) * each])
             connection.execute("commit")
         return count / (time.perf_counter() - began)
     finally:
@@ -98,7 +99,7 @@ def _restore_sqlite(path: str, count: int, batch: int) -> float:
 
 
 def _file(connection: apsw.Connection) -> None:
-    """Do for all messages what a later commit would do for the newest: before it they are in fewer indexes."""
+    """Do for all messages what a later commit would do for the newest: enter them into the lists of the mailboxes."""
     connection.execute(_FILE, {"up_to": 2**62})
 
 

@@ -44,14 +44,13 @@ select n, printf('00000000-0000-7000-8000-%012x', n),
   :alice, iif(n % 20 = 1, null, :bob), iif(n % 20 = 0, :place, null), iif(n % 20 = 1, :place, null),
   '"tea"', iif(n % 10 = 3, '{{"n":3}}', null), iif(n % 10 = 3, :marked, :bare), :start + n * 1000
 from n;
-insert into deliveries (seq, recipient_id, kind, sender_id, session_id, state, max_attempts, queued_due, filed)
-select seq, recipient_id, kind, sender_id, session_id, iif(seq % 10 = 4, 'expired', 'done'), 1, 0, 1
+insert into deliveries (seq, recipient_id, kind, sender_id, session_id, state, max_attempts, queued_due)
+select seq, recipient_id, kind, sender_id, session_id, iif(seq % 10 = 4, 'expired', 'done'), 1, 0
 from messages where recipient_id is not null;
 insert into search_words (rowid, words)
 select seq, 'tea' || iif(seq % 2, ' odd', ' even') || iif(seq % 100000, '', ' zeppelin') from messages;
 update search_state set indexed_to = {MANY};
-update message_numbers set filed = {MANY};
-{Queries("agent_messaging.storage.sqlite", "search")["search_recount"]}
+{Queries("agent_messaging.storage.sqlite", "deliveries")["file"]}
 """
 POSTGRES = f"""
 set session_replication_role = replica;
@@ -101,7 +100,9 @@ def fill_sqlite(path: Path, values: dict[str, Any]) -> None:
         connection.pragma("synchronous", "off")
         connection.pragma("cache_size", -400_000)
         connection.pragma("locking_mode", "exclusive")
-        connection.execute("begin; " + SQLITE + "; commit", values | {"start": int(START.timestamp() * 1e6)})
+        connection.execute(
+            "begin; " + SQLITE + "; commit", values | {"start": int(START.timestamp() * 1e6), "up_to": MANY}
+        )
     finally:
         connection.close()
 

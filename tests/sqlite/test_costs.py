@@ -19,6 +19,8 @@ from agent_messaging.storage.sqlite.store import SQLiteStore
 from tests.conformance.search import index_all
 from tests.conformance.world import World
 
+from .test_scale import without_filing
+
 PAIRS = 64
 CONTENT = '{"text":"The quarterly figures are in; please look at the third table.","number":0,"urgent":false}'
 
@@ -125,8 +127,8 @@ async def test_what_notes_and_asks_cost(traffic: Traffic, store: SQLiteStore) ->
         "an ask": await cost(store, lambda: traffic.asks(1), 64),
     }
     most = {
-        "64 notes": Costs(9.8, 47_600, 42),
-        "64 asks": Costs(12.0, 88_000, 88),
+        "64 notes": Costs(9.8, 60_000, 36),
+        "64 asks": Costs(12.0, 112_000, 62),
         "a note": Costs(9.1, 910, 7.3),
         "an ask": Costs(11.1, 1_640, 12.6),
     }
@@ -139,10 +141,11 @@ async def test_what_notes_and_asks_cost(traffic: Traffic, store: SQLiteStore) ->
 
 
 async def test_a_full_index_of_words_costs_a_send_nothing(traffic: Traffic, store: SQLiteStore) -> None:
-    """Not a statement of it. With the mailboxes grow the pages that are filed, as much as without the index."""
-    empty = await cost(store, lambda: traffic.notes(PAIRS), 32)
-    assert await index_all(store.search, traffic.world.owner, limit=500) > 4_000
-    full = await cost(store, lambda: traffic.notes(PAIRS), 32)
+    """Not a statement of it. A filing would count more where the mailboxes are fuller, so none falls into it."""
+    with without_filing():
+        empty = await cost(store, lambda: traffic.notes(PAIRS), 32)
+        assert await index_all(store.search, traffic.world.owner, limit=500) > 4_000
+        full = await cost(store, lambda: traffic.notes(PAIRS), 32)
     assert full.statements == empty.statements
     assert full.steps < 1.02 * empty.steps
-    assert full.pages < 1.2 * empty.pages, (full, empty)
+    assert full.pages < 1.05 * empty.pages, (full, empty)

@@ -15,7 +15,6 @@ BACKENDS = ("sqlite", "postgres")
 ELSEWHERE = {
     "seq": "the numbers of a store are its own",
     "xid": "the numbers of a store are its own",
-    "filed": "a row is filed when it comes in",
     "claim_until": "no claim is in an archive",
     "claim_until_due": "no claim is in an archive",
     "process_id": "whom to wake is a process",

@@ -85,8 +85,19 @@ _REFILE = "Run `agent-messaging db reindex`, which makes both anew."
 
 
 def tell_misfiled(seq: int) -> str:
-    """The finding about a delivery that no list of a mailbox shows."""
-    return f"The delivery with seq {seq} is not filed though message_numbers says so, and no list shows it. {_REFILE}"
+    """The finding about a delivery that is missing from a list of a mailbox, or of its session."""
+    return (
+        f"The delivery with seq {seq} is not filed though message_numbers says so, and one of its lists does not show "
+        f"it. {_REFILE}"
+    )
+
+
+def tell_mislisted(seq: int) -> str:
+    """The finding about a number that is on a list without belonging there."""
+    return (
+        f"A list of messages has the number {seq}, which is of no message that belongs there, so the list may show a "
+        f"message twice, or one that was read. {_REFILE}"
+    )
 
 
 def find_misnumbering(filed: Any, removed: Any, newest: int, newest_filed: int, indexed_to: int) -> list[str]:
@@ -293,7 +304,6 @@ RULES: dict[str, dict[str, Rule]] = {
         "log": _maybe(_is_log),
         "ask_timeout": _maybe(_is_number),
         "session_id": _maybe(_is_id),
-        "filed": _is_flag,
     },
     "idempotency_keys": {
         "sender_id": _is_id,

@@ -211,6 +211,8 @@ LEFT_OUT = {
     "floors": "they tell which rows of this server are behind its claims",
     "search_state": "the index is made anew from the messages",
     "search_words": "the index is made anew from the messages",
+    "lists": "they are made anew from the deliveries",
+    "listed": "they are made anew from the deliveries",
     "unread_counts": "they are counted anew",
     "queue_counts": "they are counted anew",
     "task_counts": "they are counted anew",

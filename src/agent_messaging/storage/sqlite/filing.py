@@ -1,11 +1,11 @@
-"""Filing: deliveries enter the indexes of the mailboxes many at a time, behind the traffic, in one of its own commits.
+"""Filing: deliveries enter the lists of the mailboxes many at a time, behind the traffic, in one of its own commits.
 
-These indexes are spread over the agents. A row that entered them at its birth would touch a page for its sender and one
-for its recipient, in a commit whose other pages hold dozens of rows; many rows together share those pages. With 64
+The lists are spread over the agents. A delivery that entered them at its birth would touch a page for its sender and
+one for its recipient, in a commit whose other pages hold dozens of rows; many together share those pages. With 64
 agents on each side, 64 notes and their ends wrote 398 pages without filing, and 31 in the commits that file nothing.
 Readers look through the some four thousand rows that are not filed yet: the views of the migrations (`sent`,
-`received`, `unread`, `session_messages` and others) show both. What is read before it is filed enters no index of
-unread messages.
+`received`, `unread`, `session_messages` and others) show both. What is read before it is filed enters no list of
+unread messages. On which lists a delivery stands is said by one view, `listings`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ _EVERY = 4096
 """Messages between two filings. More share pages better, and are looked through by each reader meanwhile."""
 _KEPT = 128
 """So many of the newest stay unfiled: many of them are on their way to being read or settled."""
+_AT_ONCE = 65_536
+"""So many are sorted in memory at once where everything is filed."""
 
 
 def find_next(connection: apsw.Connection) -> int:
@@ -42,8 +44,11 @@ def file(connection: apsw.Connection, first: int, last: int) -> None:
 
 
 def file_all(connection: apsw.Connection) -> None:
-    """File whatever is not; for whoever stores rows that are filed at birth, which readers are not to look through."""
-    _file(connection, find_next(connection) - 1)
+    """File whatever is not; for whoever stores more than readers are to look through."""
+    newest = find_next(connection) - 1
+    for up_to in range(_AT_ONCE, newest, _AT_ONCE):
+        _file(connection, up_to)
+    _file(connection, newest)
 
 
 def _file(connection: apsw.Connection, up_to: int) -> None:

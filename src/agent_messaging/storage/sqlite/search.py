@@ -105,10 +105,9 @@ class SQLiteSearch:
         def write(connection: apsw.Connection) -> None:
             connection.execute(_SQL["search_clear"])
             connection.execute(_SQL["search_restart"])
+            connection.execute(_SQL["search_forget"])
             connection.execute(_SQL["search_refile"])
             file_all(connection)
-            connection.execute(_SQL["search_forget"])
-            connection.execute(_SQL["search_recount"])
 
         await self._engine.write(write)
 

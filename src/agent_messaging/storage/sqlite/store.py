@@ -15,7 +15,16 @@ import apsw
 from ...arguments import absolute
 from ...exceptions import ConfigurationError
 from ..batches import MAX_BYTES
-from ..checks import RULES, examine, find_damage, find_misnumbering, tell_miscount, tell_misfiled, tell_stray
+from ..checks import (
+    RULES,
+    examine,
+    find_damage,
+    find_misnumbering,
+    tell_miscount,
+    tell_misfiled,
+    tell_mislisted,
+    tell_stray,
+)
 from ..ports import Capabilities, Dues, StoreFacts
 from ..sql import Queries
 from . import schema
@@ -217,4 +226,5 @@ def _check_integrity(connection: apsw.Connection) -> list[str]:
     damage += [tell_stray(str(table), f"rowid {rowid}", str(parent)) for table, rowid, parent, _ in strays]
     damage += find_misnumbering(*fetch(connection, _CHECKS["find_numbering"], {}))
     damage += [tell_misfiled(seq) for seq in fetch(connection, _CHECKS["find_misfiled"], {})]
+    damage += [tell_mislisted(seq) for seq in fetch(connection, _CHECKS["find_mislisted"], {})]
     return damage + [tell_miscount(*row) for row in fetch(connection, _CHECKS["find_miscounts"], {})]

@@ -98,7 +98,6 @@ create table deliveries (
   settled_at integer,
   read_at integer,
   is_unread integer generated always as (read_at is null) virtual,
-  filed integer not null default 0 check (filed = 0 or filed = 1),
   log text                                  -- JSON array of what went wrong so far; null is []
 ) strict;
 
@@ -114,34 +113,58 @@ create index deliveries_scheduled_for on deliveries (recipient_id) where state =
 create index deliveries_expiring on deliveries (expires_due) where state = 'queued' and expires_due is not null;
 create index deliveries_dead on deliveries (recipient_id, seq) where state = 'dead';
 
--- Mailboxes. Their indexes are spread over the agents, so a row that entered them at its birth would cost each commit a page
--- for each agent. A row is born unfiled, and a later commit files many at once (see filing.py).
-create index deliveries_sent on deliveries (sender_id, kind, seq) where filed = 1;
-create index deliveries_received on deliveries (recipient_id, kind, is_unread, seq) where filed = 1;
+-- Mailboxes: the lists of what an agent sent, received, and has not read. They are spread over the agents, so a message that
+-- entered them at its birth would cost each commit a page for each agent. A later commit files many at once (see filing.py).
+-- A list has a number, because it stands in each of its entries.
+create table lists (
+  number integer primary key,
+  owner_id text not null,                   -- an agent, or a session
+  name text not null check (name in ('sent', 'received', 'unread', 'session')),
+  kind text not null,                       -- of the messages in it
+  sender_id text not null default '',       -- '' is all
+  thread text not null default '',          -- '' is all
+  unique (owner_id, name, kind, sender_id, thread)
+) strict;
 
--- What is still to enter the indexes of mailboxes: among the newest, which are looked through. An index of them would be a
--- page more in each commit.
+create table listed (
+  list integer not null,
+  seq integer not null,
+  primary key (list, seq)
+) without rowid, strict;
+
+create trigger lists_removed after delete on lists begin
+  delete from listed where list = old.number;
+end;
+
+create trigger lists_forget after delete on agents begin
+  delete from lists where owner_id = old.id;
+end;
+
+-- What is still to enter the lists: among the newest, which are looked through. An index of them would be a page more in each
+-- commit.
 create view unfiled as
 select * from deliveries not indexed where seq > coalesce((select filed from message_numbers), 0);
 
 create view sent as
-select sender_id as agent_id, kind, seq, is_unread from deliveries indexed by deliveries_sent where filed = 1
+select l.owner_id as agent_id, l.kind, e.seq, (select is_unread from deliveries where seq = e.seq) as is_unread
+from lists as l cross join listed as e on e.list = l.number
+where l.name = 'sent' and l.sender_id = '' and l.thread = ''
 union all
 select sender_id, kind, seq, is_unread from unfiled
 union all
 select sender_id, kind, seq, cast(null as integer) from messages indexed by messages_said where recipient_id is null;
 
-create view unread as
-select recipient_id as agent_id, kind, seq from deliveries indexed by deliveries_received where filed = 1 and is_unread = 1
-union all
-select recipient_id, kind, seq from unfiled where is_unread = 1;
-
 create view received as
-select recipient_id as agent_id, kind, seq from deliveries indexed by deliveries_received where filed = 1 and is_unread = 1
-union all
-select recipient_id, kind, seq from deliveries indexed by deliveries_received where filed = 1 and is_unread = 0
+select l.owner_id as agent_id, l.kind, e.seq from lists as l cross join listed as e on e.list = l.number
+where l.name = 'received' and l.sender_id = '' and l.thread = ''
 union all
 select recipient_id, kind, seq from unfiled;
+
+create view unread as
+select l.owner_id as agent_id, l.kind, e.seq from lists as l cross join listed as e on e.list = l.number
+where l.name = 'unread' and l.sender_id = '' and l.thread = ''
+union all
+select recipient_id, kind, seq from unfiled where is_unread = 1;
 
 create table idempotency_keys (
   sender_id text not null references agents (id) on delete cascade,

@@ -73,34 +73,80 @@ select seq, session_id, sender_id as asker_id, recipient_id as responder_id, ask
   ask_deadline_at as deadline_at, ask_answer_seq as answer_seq, ask_reason as reason, ask_ended_at as ended_at
 from deliveries where ask_state is not null;
 
-create index deliveries_of_session on deliveries (session_id, seq) where filed = 1 and session_id is not null;
-
 create view session_messages as
-select session_id, seq from deliveries indexed by deliveries_of_session where filed = 1 and session_id is not null
+select l.owner_id as session_id, e.seq from lists as l cross join listed as e on e.list = l.number
+where l.name = 'session' and l.kind = 'conversation' and l.sender_id = '' and l.thread = ''
 union all
 select session_id, seq from unfiled where session_id is not null;
 
+create trigger lists_of_session after delete on sessions begin
+  delete from lists where owner_id = old.id;
+end;
+
 -- For an agent's own code, which reads by sender.
-create index deliveries_unread_from on deliveries (recipient_id, sender_id, seq)
-  where filed = 1 and kind = 'conversation' and read_at is null;
-
 create view unread_from as
-select recipient_id as agent_id, sender_id, seq from deliveries indexed by deliveries_unread_from
-where filed = 1 and kind = 'conversation' and read_at is null
+select l.owner_id as agent_id, l.sender_id, e.seq from lists as l cross join listed as e on e.list = l.number
+where l.name = 'unread' and l.kind = 'conversation' and l.sender_id <> '' and l.thread = ''
 union all
-select recipient_id, sender_id, seq from unfiled
-where kind = 'conversation' and read_at is null;
+select recipient_id, sender_id, seq from unfiled where kind = 'conversation' and read_at is null;
 
--- The same in one thread. It costs nothing without threads.
-create index deliveries_unread_in on deliveries (recipient_id, thread, sender_id, seq)
-  where filed = 1 and thread <> '' and read_at is null;
-
+-- The same in one thread, of all senders ('') and of each. It costs nothing without threads.
 create view unread_in as
-select recipient_id as agent_id, thread, sender_id, seq from deliveries indexed by deliveries_unread_in
-where filed = 1 and thread <> '' and read_at is null
+select l.owner_id as agent_id, l.thread, l.sender_id, e.seq from lists as l cross join listed as e on e.list = l.number
+where l.name = 'unread' and l.kind = 'conversation' and l.thread <> ''
 union all
-select recipient_id, thread, sender_id, seq from unfiled
-where thread <> '' and read_at is null;
+select recipient_id, thread, '', seq from unfiled where thread <> '' and read_at is null
+union all
+select recipient_id, thread, sender_id, seq from unfiled where thread <> '' and read_at is null;
+
+-- The rule: on which lists a delivery stands. Nothing of it changes but that it is read.
+create view listings as
+select seq, sender_id as owner_id, 'sent' as name, kind, '' as sender_id, '' as thread from deliveries
+union all
+select seq, recipient_id, 'received', kind, '', '' from deliveries
+union all
+select seq, session_id, 'session', 'conversation', '', '' from deliveries where session_id is not null
+union all
+select seq, recipient_id, 'unread', kind, '', '' from deliveries where read_at is null
+union all
+select seq, recipient_id, 'unread', kind, sender_id, '' from deliveries where read_at is null and kind = 'conversation'
+union all
+select seq, recipient_id, 'unread', kind, '', thread from deliveries where read_at is null and thread <> ''
+union all
+select seq, recipient_id, 'unread', kind, sender_id, thread from deliveries where read_at is null and thread <> '';
+
+create trigger listed_deleted after delete on deliveries begin
+  delete from listed where seq = old.seq and list in (
+    select number from lists where owner_id = old.sender_id and name = 'sent' and kind = old.kind
+    union all
+    select number from lists where owner_id = old.session_id and name = 'session'
+    union all
+    select number from lists
+    where owner_id = old.recipient_id and name in ('received', 'unread') and kind = old.kind
+      and sender_id in ('', old.sender_id) and thread in ('', old.thread)
+  );
+end;
+
+create trigger listed_read after update of read_at on deliveries
+when old.read_at is null and new.read_at is not null and new.seq <= (select filed from message_numbers) begin
+  delete from listed where seq = new.seq and list in (
+    select number from lists
+    where owner_id = new.recipient_id and name = 'unread' and kind = new.kind
+      and sender_id in ('', new.sender_id) and thread in ('', new.thread)
+  );
+end;
+
+create trigger listed_returned after update of read_at on deliveries
+when old.read_at is not null and new.read_at is null and new.seq <= (select filed from message_numbers) begin
+  insert into lists (owner_id, name, kind, sender_id, thread)
+  select owner_id, name, kind, sender_id, thread from listings where seq = new.seq
+  on conflict do nothing;
+  insert into listed (list, seq)
+  select l.number, i.seq from listings as i
+  cross join lists as l on (l.owner_id, l.name, l.kind, l.sender_id, l.thread) = (i.owner_id, i.name, i.kind, i.sender_id, i.thread)
+  where i.seq = new.seq
+  on conflict do nothing;
+end;
 
 -- What no handler had, and nobody has read: late answers. There the handled ones are many.
 create index deliveries_left on deliveries (recipient_id, sender_id, seq)

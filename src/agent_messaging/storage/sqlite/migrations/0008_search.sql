@@ -23,8 +23,7 @@ insert into search_state (is_one) values (1);
 
 -- How many of an agent's messages are unread, so that nobody has to count them.
 
--- Of the deliveries that are filed; `file` adds those that it files. What is unfiled is few, and is counted. Who inserts rows
--- that are filed, as an import does, adds them here: a trigger would cost each message of all others.
+-- Of the deliveries that are filed; `file` adds those that it files. What is unfiled is few, and is counted.
 create table unread_counts (
   agent_id text not null,
   kind text not null,
@@ -32,12 +31,12 @@ create table unread_counts (
   primary key (agent_id, kind)
 ) without rowid, strict;
 
-create trigger unread_counts_delete after delete on deliveries when old.filed = 1 and old.read_at is null begin
+create trigger unread_counts_delete after delete on deliveries when old.read_at is null and old.seq <= (select filed from message_numbers) begin
   update unread_counts set unread = unread - 1 where agent_id = old.recipient_id and kind = old.kind;
 end;
 
 create trigger unread_counts_update after update of read_at on deliveries
-when old.filed = 1 and (old.read_at is null) <> (new.read_at is null) begin
+when (old.read_at is null) <> (new.read_at is null) and new.seq <= (select filed from message_numbers) begin
   insert into unread_counts (agent_id, kind, unread) values (new.recipient_id, new.kind, iif(new.read_at is null, 1, -1))
   on conflict do update set unread = unread + excluded.unread;
 end;

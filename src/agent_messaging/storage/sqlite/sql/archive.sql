@@ -276,22 +276,16 @@ select (select seq from next_message) + row_number() over (order by position) - 
 from import_rows where noun = 'messages' order by position
 
 -- name: put_deliveries
--- They are born filed, so the unread among them are counted here.
 insert into deliveries (seq, thread, state, token, attempt, max_attempts, suspect, origin, owner, run_at, run_due,
   expires_at, expires_due, queued_due, claimed_at, settled_at, read_at, ask_timeout, log, recipient_id, kind,
-  sender_id, session_id, filed)
+  sender_id, session_id)
 select m.seq, record ->> 'thread', record ->> 'state', record ->> 'token', record ->> 'attempt', record ->>
   'max_attempts', record ->> 'suspect', record ->> 'origin', record ->> 'owner', record ->> 'run_at', coalesce(record
   ->> 'run_due', 0), record ->> 'expires_at', record ->> 'expires_due', record ->> 'queued_due', record ->>
   'claimed_at', record ->> 'settled_at', record ->> 'read_at', record ->> 'ask_timeout', record ->> 'log',
-  m.recipient_id, m.kind, m.sender_id, m.session_id, 1
+  m.recipient_id, m.kind, m.sender_id, m.session_id
 from import_rows as waiting cross join messages as m on m.id = record ->> 'message_id'
-where noun = 'deliveries' order by position;
-insert into unread_counts (agent_id, kind, unread)
-select m.recipient_id, m.kind, count(*)
-from import_rows as waiting cross join messages as m on m.id = record ->> 'message_id'
-where noun = 'deliveries' and record ->> 'read_at' is null group by m.recipient_id, m.kind
-on conflict do update set unread = unread + excluded.unread
+where noun = 'deliveries' order by position
 
 -- name: put_asks
 update deliveries set ask_state = new.record ->> 'state', ask_within = (select seq from messages where id = new.record ->>

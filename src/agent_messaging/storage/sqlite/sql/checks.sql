@@ -24,7 +24,7 @@ select json_group_array(json_object('seq', seq, 'recipient_id', recipient_id, 'k
   'thread', thread, 'state', state, 'token', token, 'attempt', attempt, 'max_attempts', max_attempts, 'suspect', suspect, 'origin',
   origin, 'owner', owner, 'run_due', run_due, 'run_at', run_at, 'expires_due', expires_due, 'expires_at', expires_at,
   'claim_until_due', claim_until_due, 'queued_due', queued_due, 'claimed_at', claimed_at, 'settled_at', settled_at,
-  'read_at', read_at, 'log', log, 'ask_timeout', ask_timeout, 'session_id', session_id, 'filed', filed)) from (
+  'read_at', read_at, 'log', log, 'ask_timeout', ask_timeout, 'session_id', session_id)) from (
   select * from deliveries where seq > :after_seq order by seq limit :limit
 )
 
@@ -106,7 +106,8 @@ select json_group_array(json_array(agent_id, kind, unread, found)) from (
   select agent_id, kind, sum(unread) as unread, sum(found) as found from (
     select agent_id, kind, unread, 0 as found from unread_counts
     union all
-    select recipient_id, kind, 0, count(*) from deliveries where filed = 1 and is_unread = 1 group by recipient_id, kind
+    select recipient_id, kind, 0, count(*) from deliveries
+    where is_unread = 1 and seq <= (select filed from message_numbers) group by recipient_id, kind
   ) group by agent_id, kind having sum(unread) <> sum(found) limit 100
 )
 
@@ -236,14 +237,29 @@ select json_group_array(id) from (
 )
 
 -- name: find_misfiled
--- Deliveries that no list of a mailbox shows: up to the mark they are to be filed.
+-- Deliveries up to the mark that are missing from one of their lists.
 select json_group_array(seq) from (
-  select seq from deliveries where filed = 0 and seq <= (select filed from message_numbers) limit 100
+  select distinct i.seq from listings as i
+  left join lists as l on (l.owner_id, l.name, l.kind, l.sender_id, l.thread) = (i.owner_id, i.name, i.kind, i.sender_id, i.thread)
+  left join listed as e on e.list = l.number and e.seq = i.seq
+  where i.seq <= (select filed from message_numbers) and e.seq is null
+  limit 100
+)
+
+-- name: find_mislisted
+-- Numbers on a list on which they do not belong.
+select json_group_array(seq) from (
+  select distinct e.seq from listed as e left join lists as l on l.number = e.list
+  where not exists (
+    select 1 from listings as i
+    where i.seq = e.seq and (i.owner_id, i.name, i.kind, i.sender_id, i.thread) = (l.owner_id, l.name, l.kind, l.sender_id, l.thread)
+  )
+  limit 100
 )
 
 -- name: find_numbering
 -- What is known of numbers, beside what is there.
 select json_array((select filed from message_numbers), (select removed from message_numbers),
   coalesce((select max(seq) from messages), 0),
-  coalesce((select seq from deliveries where filed = 1 order by seq desc limit 1), 0),
+  coalesce((select max((select max(seq) from listed where list = l.number)) from lists as l), 0),
   coalesce((select indexed_to from search_state), 0))

@@ -134,12 +134,26 @@ from (
 select seq from next_message
 
 -- name: file
--- See filing.py. The unread among them are counted. A row that is filed though it is above the mark, which a damaged mark leaves,
--- is not counted twice. The mark passes no number that is still to be given, whatever was asked for.
+-- See filing.py. The unread among them are counted, but for those that are on the list already, which a damaged mark leaves. The
+-- mark passes no number that is still to be given, whatever was asked for.
 insert into unread_counts (agent_id, kind, unread)
-select recipient_id, kind, count(*) from unfiled where seq <= :up_to and filed = 0 and is_unread = 1 group by recipient_id, kind
+select recipient_id, kind, count(*) from unfiled as d
+where seq <= :up_to and is_unread = 1 and not exists (
+  select 1 from lists as l cross join listed as e on e.list = l.number and e.seq = d.seq
+  where l.owner_id = d.recipient_id and l.name = 'unread' and l.kind = d.kind and l.sender_id = '' and l.thread = ''
+)
+group by recipient_id, kind
 on conflict do update set unread = unread + excluded.unread;
-update deliveries set filed = 1 where seq in (select seq from unfiled where seq <= :up_to and filed = 0);
+insert into lists (owner_id, name, kind, sender_id, thread)
+select distinct owner_id, name, kind, sender_id, thread from listings
+where seq > coalesce((select filed from message_numbers), 0) and seq <= :up_to
+on conflict do nothing;
+insert into listed (list, seq)
+select l.number, i.seq from listings as i
+cross join lists as l on (l.owner_id, l.name, l.kind, l.sender_id, l.thread) = (i.owner_id, i.name, i.kind, i.sender_id, i.thread)
+where i.seq > coalesce((select filed from message_numbers), 0) and i.seq <= :up_to
+order by 1, 2
+on conflict do nothing;
 insert into message_numbers (is_one, filed) values (1, min(:up_to, (select seq - 1 from next_message)))
 on conflict do update set filed = max(filed, excluded.filed)
 

@@ -77,9 +77,8 @@ with gone as materialized (
   where o.external_id = :organization
 )
 delete from messages where seq in (
-  select d.seq from gone cross join deliveries as d indexed by deliveries_sent on d.sender_id = gone.id and d.filed = 1
-  union all
-  select d.seq from gone cross join deliveries as d indexed by deliveries_received on d.recipient_id = gone.id and d.filed = 1
+  select e.seq from gone cross join lists as l on l.owner_id = gone.id and l.name in ('sent', 'received')
+  cross join listed as e on e.list = l.number
   union all
   select seq from unfiled
   where (sender_id in (select id from gone) or recipient_id in (select id from gone))

@@ -116,7 +116,8 @@ where seq in (select m.seq from jsonb_each(:ids) as wanted cross join messages a
 -- name: count_messages_sent
 select case
   when :read is null then (
-    select count(*) from deliveries indexed by deliveries_sent where filed = 1 and sender_id = :agent and kind = :kind
+    select count(*) from lists as l cross join listed as e on e.list = l.number
+    where l.owner_id = :agent and l.name = 'sent' and l.kind = :kind and l.sender_id = '' and l.thread = ''
   ) + (
     select count(*) from unfiled where sender_id = :agent and kind = :kind
   ) + (
@@ -126,10 +127,13 @@ select case
 end
 
 -- name: count_messages_received
-select (
-  select count(*) from deliveries indexed by deliveries_received
-  where filed = 1 and recipient_id = :agent and kind = :kind and is_unread = 0
-) + iif(:read is 1, 0, coalesce((select unread from unread_counts where agent_id = :agent and kind = :kind), 0)) + (
+-- Of the filed ones the unread are counted already.
+select iif(:read is 0, 0, (
+  select count(*) from lists as l cross join listed as e on e.list = l.number
+  where l.owner_id = :agent and l.name = 'received' and l.kind = :kind and l.sender_id = '' and l.thread = ''
+)) + iif(:read is null, 0, iif(:read, -1, 1) * coalesce((
+  select unread from unread_counts where agent_id = :agent and kind = :kind
+), 0)) + (
   select count(*) from unfiled
   where recipient_id = :agent and kind = :kind and (:read is null or is_unread = not :read)
 )

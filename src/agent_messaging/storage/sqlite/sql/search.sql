@@ -72,16 +72,13 @@ select m.seq, e.value ->> 1 from json_each(:entries) as e cross join messages as
 
 -- name: search_refile
 -- SQLite alone. What is filed is found anew, from the rows themselves: whoever repairs a store comes by here.
+delete from listed;
+delete from lists;
 insert into message_numbers (is_one, filed) values (1, 0) on conflict do update set filed = 0
 
 -- name: search_forget
 -- The counts of unread messages are made anew too.
 delete from unread_counts
-
--- name: search_recount
--- SQLite alone: PostgreSQL counts when the index moves on.
-insert into unread_counts (agent_id, kind, unread)
-select recipient_id, kind, count(*) from deliveries where filed = 1 and is_unread = 1 group by recipient_id, kind
 
 -- name: search_clear
 insert into search_words (search_words) values ('delete-all')

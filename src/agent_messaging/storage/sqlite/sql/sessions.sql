@@ -230,7 +230,7 @@ with page as materialized (
       select own.seq, octet_length(m.content) + coalesce(octet_length(m.metadata), 0) as size
       from unread_in as own cross join deliveries as d on d.seq = own.seq cross join messages as m on m.seq = own.seq
       where own.agent_id = :recipient and own.thread = :thread
-        and (:sender is null or own.sender_id = :sender) and own.seq > :after_seq and m.message_type = 'user_defined'
+        and own.sender_id = coalesce(:sender, '') and own.seq > :after_seq and m.message_type = 'user_defined'
         and (d.run_due = 0 or d.token > 0)
         and (d.expires_due is null or d.expires_due > :now or d.state not in ('queued', 'expired'))
       order by own.seq limit :limit
