@@ -221,7 +221,7 @@ def test_an_answer_needs_no_room_and_takes_none() -> None:
     asked = replace(NOTHING, theirs=open_ask())
     groups = [talk("a", answers=Answering.REQUIRED, mailbox_limit=1), talk("b", mailbox_limit=1)]
     gauge = MailboxGauge()
-    gauge.counted({"bob": 0})
+    gauge.counted({"bob": 0}, 1)
     admission = admit(groups, view(asked, asked, counts={"bob": 0}))
     assert [type(outcome) for outcome in admission.outcomes] == [Stored, Stored]
     admission.fill(gauge)

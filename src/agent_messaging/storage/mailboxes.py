@@ -1,10 +1,13 @@
 """How full the mailboxes are, without counting them at every send.
 
 Counting a mailbox costs as much as it is deep. A gauge remembers the last count of each mailbox and what this process
-added since. It asks for a new count when a wrong guess could matter: when the additions exceed a 64th of what was free,
-or the count is older than a second. So a mailbox near its limit is counted at every append, and 64 processes together
-cannot overrun it between two counts. A reading may be too high, because others took messages out; so no reading refuses
-anything, only a count made in the same transaction does.
+added since. It asks for a new count when a wrong guess could matter: when the additions exceed this process's share of
+what was free, or the count is older than a second. So a mailbox near its limit is counted at every append.
+
+The share is an eighth, divided by the number of processes when it was counted. All together cannot overrun the limit
+between two counts, even if they start one after the other within that second: the first adds at most an eighth, the
+next a 16th, then a 24th, and of a thousand such shares the sum is below one. A reading may be too high, because others
+took messages out; so no reading refuses anything, only a count made in the same transaction does.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ..records import dataclass
 from .ports import NewGroup
 
-_SHARE = 64
+_SHARE = 8
 _MAX_AGE = 1.0
 _REMEMBERED = 10_000
 
@@ -72,13 +75,14 @@ class MailboxGauge:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._readings: dict[str, _Reading] = {}
+        self._processes = 1
 
     def must_count(self, recipient_id: str, limit: int, adding: int) -> bool:
         """Whether only a new count can tell that `adding` more fit; otherwise they certainly do."""
         reading = self._readings.get(recipient_id)
         if reading is None or reading.is_floor or self._clock() - reading.counted_at > _MAX_AGE:
             return True
-        return (reading.added + adding) * _SHARE > limit - reading.count
+        return (reading.added + adding) * _SHARE * self._processes > limit - reading.count
 
     def list_to_count(self, groups: Sequence[NewGroup]) -> dict[str, int]:
         """The recipients of a call whose mailboxes must be counted, and up to how many."""
@@ -96,9 +100,10 @@ class MailboxGauge:
             if self.must_count(recipient_id, asked.smallest, asked.adding)
         }
 
-    def counted(self, counts: Mapping[str, int], most: Mapping[str, int] | None = None) -> None:
-        """Take new counts. Each was broken off at its number in `most`; None: none was."""
+    def counted(self, counts: Mapping[str, int], processes: int, most: Mapping[str, int] | None = None) -> None:
+        """Take new counts, and how many processes live. Each was broken off at its number in `most`, if any was."""
         now = self._clock()
+        self._processes = max(processes, 1)
         if len(self._readings) > _REMEMBERED:
             self._readings = {key: r for key, r in self._readings.items() if now - r.counted_at <= _MAX_AGE}
         for recipient_id, count in counts.items():

@@ -305,7 +305,7 @@ class _Batch:
     async def _count_open(self, connection: Connection) -> dict[str, int]:
         rows = await connection.fetch(_SQL["append_count_open"], list(self.to_count), list(self.to_count.values()))
         counts = {row["recipient_id"]: row["open"] for row in rows}
-        self.gauge.counted(counts, self.to_count)
+        self.gauge.counted(counts, rows[0]["processes"], self.to_count)
         return counts
 
     async def _insert_keys(self, connection: Connection) -> None:

@@ -102,8 +102,9 @@ class Append:
         must = self.gauge.list_to_count(self.groups)
         if not must:
             return {}
-        counts: dict[str, int] = fetch(self.connection, _SQL["append_count_open"], {"ids": encode(list(must))})
-        self.gauge.counted(counts)
+        counts: dict[str, int]
+        counts, processes = fetch(self.connection, _SQL["append_count_open"], {"ids": encode(list(must))})
+        self.gauge.counted(counts, processes)
         return counts
 
     def _look(self) -> tuple[set[Lane], list[str | int | None], set[str], int]:

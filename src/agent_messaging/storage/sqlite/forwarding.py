@@ -84,7 +84,7 @@ def _load(connection: apsw.Connection, wanted: NewForward, instant: Instant) -> 
         return None
     hops, open = _list_hops(connection, [wanted.message_id]), 0
     if wanted.mailbox_limit is not None:
-        counted = fetch(connection, _DELIVERIES["append_count_open"], {"ids": encode([wanted.to_id])})
+        counted, _ = fetch(connection, _DELIVERIES["append_count_open"], {"ids": encode([wanted.to_id])})
         open = counted.get(wanted.to_id, 0)
     return read(partial(_known, hops=hops, open=open), row, "the ask")
 

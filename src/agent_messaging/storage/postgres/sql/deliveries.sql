@@ -30,7 +30,7 @@ join idempotency_keys k on k.sender_id = i.sender_id and k.call = i.call and k.k
 select id::text from agents where id = any($1::text[]::uuid[])
 
 -- name: append_count_open
--- Never counts further than the limit: a mailbox that is full is full.
+-- And the processes that may add to them. Never counts further than the limit: a mailbox that is full is full.
 select i.recipient_id::text, (
   select count(*) from (
     (select 1 from deliveries d where d.recipient_id = i.recipient_id and d.state = 'queued' and d.run_at is null
@@ -41,7 +41,7 @@ select i.recipient_id::text, (
     union all
     (select 1 from deliveries d where d.recipient_id = i.recipient_id and d.state = 'claimed' limit i.most)
   ) o
-) as open
+) as open, (select count(*) from processes where ended_at is null) as processes
 from unnest($1::text[]::uuid[], $2::bigint[]) as i (recipient_id, most)
 
 -- name: append_insert_keys

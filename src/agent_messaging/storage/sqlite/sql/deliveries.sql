@@ -31,13 +31,14 @@ cross join idempotency_keys as k
   on k.sender_id = wanted.value ->> 0 and k.call = wanted.value ->> 1 and k.key = wanted.value ->> 2
 
 -- name: append_count_open
-select json_group_object(wanted.value, (
+-- And the processes that may add to them.
+select json_array(json_group_object(wanted.value, (
   select count(*) from deliveries where recipient_id = wanted.value and state = 'queued' and run_due = 0
 ) + (
   select count(*) from deliveries where recipient_id = wanted.value and state = 'queued' and run_due > 0
 ) + (
   select count(*) from deliveries where recipient_id = wanted.value and state = 'claimed'
-))
+)), (select count(*) from processes where ended_at is null))
 from jsonb_each(:ids) as wanted
 
 -- name: append_look
