@@ -390,21 +390,22 @@ class _Batch:
             for number, group in enumerate(groups, 1)
             for delivery in group.deliveries
         ]
-        return [
-            self.now,
-            *columns(deliveries, 4),
-            [str(group.kind) for group in groups],
-            [group.sender_id for group in groups],
-            [group.session_id if plan is None else plan.session_id for group, _, plan in admission.accepted],
-            [group.content for group in groups],
-            [group.metadata for group in groups],
-            [group.checksum for group in groups],
-            [group.max_attempts for group in groups],
-            [group.run_limit + margin for group in groups],
-            [_instant(group) for group in groups],
-            [group.expires_in for group in groups],
-            self.owner,
-        ]
+        messages = (
+            (
+                group.kind.value,
+                group.sender_id,
+                group.session_id if plan is None else plan.session_id,
+                group.content,
+                group.metadata,
+                group.checksum,
+                group.max_attempts,
+                group.run_limit + margin,
+                _instant(group),
+                group.expires_in,
+            )
+            for group, _, plan in admission.accepted
+        )
+        return [self.now, *columns(deliveries, 4), *columns(messages, 10), self.owner]
 
     def _values_with_effects(self, admission: Admission) -> list[object]:
         """The same, and what the groups do beside storing their messages, where some are of conversations."""
@@ -509,8 +510,9 @@ def _instant(group: NewGroup) -> datetime | None:
     return None if group.deliver_at is None else min(group.deliver_at, _LATEST)
 
 
-def _topics(admission: Admission) -> list[str | None]:
-    return [None if group.publication is None else group.publication.topic for group, _, _ in admission.accepted]
+def _topics(admission: Admission) -> list[object]:
+    topics = ((None if group.publication is None else group.publication.topic,) for group, _, _ in admission.accepted)
+    return columns(topics, 1)[0]
 
 
 def _wanted(group: NewGroup, thread: str) -> tuple[object, ...]:

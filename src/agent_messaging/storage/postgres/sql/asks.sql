@@ -168,29 +168,29 @@ from unnest($1::text[]::uuid[]) as i (agent_id)
 -- name: append_insert_conversation
 -- PostgreSQL alone: all that a call with conversation messages stores, in one statement.
 select * from store_talks(
-  coalesce($1::timestamptz, store_now()), $2::text[]::uuid[], $3::text[]::uuid[], $4::integer[], $5::boolean[],
-  $6::text[], $7::text[]::uuid[], $8::text[]::uuid[], $9::text[], $10::text[], $11::bigint[], $12::integer[],
-  $13::float8[], $14::timestamptz[], $15::float8[], $16::text::uuid, $17::float8[], $18::boolean[], $19::bigint[],
+  coalesce($1::timestamptz, store_now()), $2::uuid[], $3::uuid[], $4::integer[], $5::boolean[],
+  $6::text[], $7::uuid[], $8::uuid[], $9::text[], $10::text[], $11::bigint[], $12::integer[],
+  $13::float8[], $14::timestamptz[], $15::float8[], $16::uuid, $17::float8[], $18::boolean[], $19::bigint[],
   $20::bigint[], $21::integer[], $22::bigint[], $23::boolean[], $24::boolean[], $25::text[], $26::float8, $27::text[]
 )
 
 -- name: append_plain_conversation
 -- PostgreSQL alone: the same, with all that goes before it, where no rule but the usual is asked for.
 select * from store_plain_talks(
-  $1::text[], $2::boolean[], $3::text[]::uuid[], $4::text[]::uuid[], $5::text[]::uuid[], $6::text[], $7::text[],
-  $8::integer[], $9::text[]::uuid[], $10::text[]::uuid[], $11::text[], $12::text[]::uuid[], $13::boolean[],
-  coalesce($14::timestamptz, store_now()), $15::text[]::uuid[], $16::text[]::uuid[], $17::integer[], $18::boolean[],
-  $19::text[], $20::text[]::uuid[], $21::text[]::uuid[], $22::text[], $23::text[], $24::bigint[], $25::integer[],
-  $26::float8[], $27::timestamptz[], $28::float8[], $29::text::uuid, $30::float8[], $31::boolean[], $32::bigint[],
+  $1::text[], $2::boolean[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::text[],
+  $8::integer[], $9::uuid[], $10::uuid[], $11::text[], $12::uuid[], $13::boolean[],
+  coalesce($14::timestamptz, store_now()), $15::uuid[], $16::uuid[], $17::integer[], $18::boolean[],
+  $19::text[], $20::uuid[], $21::uuid[], $22::text[], $23::text[], $24::bigint[], $25::integer[],
+  $26::float8[], $27::timestamptz[], $28::float8[], $29::uuid, $30::float8[], $31::boolean[], $32::bigint[],
   $33::bigint[], $34::integer[], $35::bigint[], $36::boolean[], $37::boolean[], $38::text[], $39::float8, $40::text[]
 )
 
 -- name: append_plain_talk
 -- PostgreSQL alone: the same for one message.
 select * from store_plain_talk(
-  $1::text::uuid, $2::text::uuid, $3::text, $4::text::uuid, $5::text, $6::text::uuid, coalesce($7::timestamptz, store_now()),
-  $8::text::uuid, $9::boolean, $10::text, $11::text, $12::bigint, $13::integer, $14::float8, $15::timestamptz, $16::float8,
-  $17::text::uuid, $18::float8, $19::boolean, $20::float8
+  $1::uuid, $2::uuid, $3::text, $4::uuid, $5::text, $6::uuid, coalesce($7::timestamptz, store_now()),
+  $8::uuid, $9::boolean, $10::text, $11::text, $12::bigint, $13::integer, $14::float8, $15::timestamptz, $16::float8,
+  $17::uuid, $18::float8, $19::boolean, $20::float8
 )
 
 -- name: asks_fail

@@ -62,9 +62,9 @@ with moment as materialized (
   select coalesce($1::timestamptz, store_now()) as now
 ),
 groups as materialized (
-  select $6::text[] as kind, $7::text[]::uuid[] as sender_id, $8::text[]::uuid[] as session_id, $9::text[] as content,
+  select $6::text[] as kind, $7::uuid[] as sender_id, $8::uuid[] as session_id, $9::text[] as content,
     $10::text[] as metadata, $11::bigint[] as checksum, $12::integer[] as max_attempts, $13::float8[] as run_limit,
-    $14::timestamptz[] as deliver_at, $15::float8[] as expires_in, $16::text::uuid as owner,
+    $14::timestamptz[] as deliver_at, $15::float8[] as expires_in, $16::uuid as owner,
     $17::text[] as topic
 ),
 input as materialized (
@@ -74,7 +74,7 @@ input as materialized (
     g.topic[i.g] as topic, g.metadata[i.g] as metadata, g.checksum[i.g] as checksum, g.max_attempts[i.g] as max_attempts,
     g.run_limit[i.g] as run_limit, nullif(greatest(g.deliver_at[i.g], m.now), m.now) as run_at,
     m.now + make_interval(secs => g.expires_in[i.g]) as expires_at, m.now, g.owner
-  from unnest($2::text[]::uuid[], $3::text[]::uuid[], $4::integer[], $5::boolean[])
+  from unnest($2::uuid[], $3::uuid[], $4::integer[], $5::boolean[])
     with ordinality as i (id, recipient_id, g, wanted, position), groups g, moment m
 ),
 kept as materialized (
@@ -120,23 +120,23 @@ select id::text as message_id, seq from decided where taken
 
 -- name: claim
 select * from claim(
-  $1::text[]::uuid[], $2::text[], $3::integer[], $4::text[]::uuid[], $5::text[]::uuid[], $6::text[], $7::boolean[],
-  $8::float8[], $9::integer, $10::float8, $11::bigint, $12::text::uuid, coalesce($13::timestamptz, store_now())
+  $1::uuid[], $2::text[], $3::integer[], $4::uuid[], $5::uuid[], $6::text[], $7::boolean[],
+  $8::float8[], $9::integer, $10::float8, $11::bigint, $12::uuid, coalesce($13::timestamptz, store_now())
 )
 
 -- name: settle
 -- With the answers of the runs, and new claims.
 select * from exchange(
   $1::bigint[], $2::integer[], $3::text[], $4::float8[], $5::text[], $6::text[],
-  $7::text[]::uuid[], $8::text[], $9::bigint[],
-  $10::text[]::uuid[], $11::text[], $12::integer[], $13::text[]::uuid[], $14::text[]::uuid[], $15::text[], $16::boolean[],
-  $17::float8[], $18::integer, $19::float8, $20::bigint, $21::text::uuid, coalesce($22::timestamptz, store_now())
+  $7::uuid[], $8::text[], $9::bigint[],
+  $10::uuid[], $11::text[], $12::integer[], $13::uuid[], $14::uuid[], $15::text[], $16::boolean[],
+  $17::float8[], $18::integer, $19::float8, $20::bigint, $21::uuid, coalesce($22::timestamptz, store_now())
 )
 
 -- name: settle_one
 -- PostgreSQL alone: the same for one that is done, where nothing is claimed.
 select * from finish(
-  $1::bigint, $2::integer, $3::text::uuid, $4::text, $5::bigint, $6::text::uuid, coalesce($7::timestamptz, store_now())
+  $1::bigint, $2::integer, $3::uuid, $4::text, $5::bigint, $6::uuid, coalesce($7::timestamptz, store_now())
 )
 
 -- name: list_claims
