@@ -158,6 +158,29 @@ async def test_a_message_of_nobody_is_found(store: SQLiteStore, world: World) ->
     assert f"The row of messages with id {id} refers to a row of agents that does not exist." in finding
 
 
+@pytest.mark.parametrize("how", ["read", "prune", "remove"])
+async def test_a_list_of_a_thread_goes_when_it_is_empty(
+    store: SQLiteStore, world: World, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Otherwise a row would stay for each thread, and for each sender that was there once."""
+    monkeypatch.setattr(filing, "_EVERY", 4)
+    monkeypatch.setattr(filing, "_KEPT", 0)
+    lists = "select count(*) from lists where name = 'unread' and (sender_id <> '' or thread <> '')"
+    for number in range(12):
+        await world.append(world.talk(world.alice, world.bob, thread=f"thread {number % 3}"))
+    await store.engine.write(lambda con: None)  # what was left behind the last one is done
+    assert await count(store, lists) == 1 + 2 * 3
+    if how == "read":
+        assert len((await world.sessions.read_messages(world.bob, mark=True, limit=100)).messages) == 12
+    elif how == "prune":
+        await store.engine.write(lambda con: con.execute("delete from messages").close())
+    else:
+        agents = await store.directory.find_agents_by_id([world.alice])
+        assert await store.directory.remove_agent(agents[0].external_id)
+    assert await count(store, lists) == 0
+    assert await store.check() == []
+
+
 async def test_what_no_list_would_show_is_found(store: SQLiteStore, world: World) -> None:
     await world.send(world.alice, world.bob)
     await store.engine.write(lambda con: con.execute("update message_numbers set filed = 1"))

@@ -115,6 +115,7 @@ select seq, recipient_id, 'unread', kind, '', thread from deliveries where read_
 union all
 select seq, recipient_id, 'unread', kind, sender_id, thread from deliveries where read_at is null and thread <> '';
 
+-- Lists of unread messages of a sender or a thread go when they are empty: threads come and go, and senders.
 create trigger listed_deleted after delete on deliveries begin
   delete from listed where seq = old.seq and list in (
     select number from lists where owner_id = old.sender_id and name = 'sent' and kind = old.kind
@@ -125,6 +126,9 @@ create trigger listed_deleted after delete on deliveries begin
     where owner_id = old.recipient_id and name in ('received', 'unread') and kind = old.kind
       and sender_id in ('', old.sender_id) and thread in ('', old.thread)
   );
+  delete from lists where old.kind = 'conversation' and owner_id = old.recipient_id and name = 'unread' and kind = 'conversation'
+    and sender_id in ('', old.sender_id) and thread in ('', old.thread) and (sender_id <> '' or thread <> '')
+    and not exists (select 1 from listed where list = number);
 end;
 
 create trigger listed_read after update of read_at on deliveries
@@ -134,6 +138,9 @@ when old.read_at is null and new.read_at is not null and new.seq <= (select file
     where owner_id = new.recipient_id and name = 'unread' and kind = new.kind
       and sender_id in ('', new.sender_id) and thread in ('', new.thread)
   );
+  delete from lists where new.kind = 'conversation' and owner_id = new.recipient_id and name = 'unread' and kind = 'conversation'
+    and sender_id in ('', new.sender_id) and thread in ('', new.thread) and (sender_id <> '' or thread <> '')
+    and not exists (select 1 from listed where list = number);
 end;
 
 create trigger listed_returned after update of read_at on deliveries
