@@ -94,6 +94,17 @@ async def test_what_is_not_filed_stays_bounded(
     assert await store.check() == []
 
 
+async def test_everything_is_filed_in_steps(store: SQLiteStore, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So others wait for one step of a reindexing, and not for all of it."""
+    monkeypatch.setattr(filing, "_AT_ONCE", 10)
+    await world.send_many(35, world.alice, world.bob)
+    assert [await store.engine.write(filing.file_step) for _ in range(4)] == [True, True, True, False]
+    assert await count(store, "select count(*) from unfiled") == 0
+    await store.search.restart()
+    assert await count(store, "select count(*) from unfiled") == 0
+    assert await store.check() == []
+
+
 async def test_an_agent_takes_what_is_filed_and_what_is_not_along(
     store: SQLiteStore, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,6 +205,7 @@ async def test_what_no_list_would_show_is_found(store: SQLiteStore, world: World
         ("delete from message_numbers", "is missing", True),
         ("update message_numbers set filed = 0", "filed up to 0; it must be at least 6", True),
         ("update message_numbers set filed = -3", "filed up to -3", True),
+        ("update message_numbers set filed = -9223372036854775808", "filed up to -9223372036854775808", True),
         ("update message_numbers set filed = 1000", "filed up to 1000; it must be at least 6, which is filed", False),
         ("delete from messages where seq > 7; update message_numbers set removed = 0", "index of words reaches", False),
         ("update message_numbers set removed = -1", "its removed is -1", True),

@@ -30,6 +30,7 @@ ONE_SIDED = {
         "touch_index": "FTS5 keeps what it has read of the index",
         "file": "spread indexes cost SQLite whole pages in each commit; PostgreSQL logs entries",
         "find_next": "one writer: the next number is the greatest and one",
+        "find_filed": "the same as for file",
         "find_misfiled": "the same as for file",
         "find_mislisted": "the same as for file",
         "find_numbering": "the same as for file",

@@ -136,7 +136,7 @@ def fetch_many(connection: apsw.Connection, sql: str, ids: Sequence[str]) -> lis
 class Writing(apsw.Connection):
     """The connection of the writer. Its commits make no checkpoints by themselves."""
 
-    behind: Job[None] | None = None
+    behind: Job[Any] | None = None
     """What a job leaves to be done behind the answers of its commit, in a transaction of its own.
 
     It is done at most once, and not if the process ends before, so somebody else has to come to the same work later.

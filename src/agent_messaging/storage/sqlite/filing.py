@@ -23,7 +23,7 @@ _EVERY = 4096
 _KEPT = 128
 """So many of the newest stay unfiled: many of them are on their way to being read or settled."""
 _AT_ONCE = 65_536
-"""So many are sorted in memory at once where everything is filed."""
+"""At most so many in one step: they are sorted in memory, in some tenths of a second."""
 
 
 def find_next(connection: apsw.Connection) -> int:
@@ -44,12 +44,20 @@ def file(connection: apsw.Connection, first: int, last: int) -> None:
 
 
 def file_all(connection: apsw.Connection) -> None:
-    """File whatever is not; for whoever stores more than readers are to look through."""
+    """File whatever is not, in this transaction; for whoever stores more than readers are to look through."""
+    while file_step(connection):
+        pass
+
+
+def file_step(connection: apsw.Connection) -> bool:
+    """File some of what is not; False: nothing is left. Readers are answered alike before and after each step."""
     newest = find_next(connection) - 1
-    for up_to in range(_AT_ONCE, newest, _AT_ONCE):
-        _file(connection, up_to)
-    _file(connection, newest)
+    return _file(connection, newest) < newest
 
 
-def _file(connection: apsw.Connection, up_to: int) -> None:
-    connection.execute(_SQL["file"], {"up_to": up_to})
+def _file(connection: apsw.Connection, up_to: int) -> int:
+    """Returns how far everything is filed."""
+    mark: int = connection.execute(_SQL["find_filed"]).get
+    connection.execute(_SQL["file"], {"up_to": min(up_to, mark + _AT_ONCE)})
+    filed: int = connection.execute(_SQL["find_filed"]).get
+    return filed

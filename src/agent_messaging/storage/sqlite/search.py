@@ -23,7 +23,7 @@ from ..ports import (
 from ..sql import Queries
 from .clock import SECOND, StoreClock, to_datetime, to_microseconds_or_none
 from .engine import Engine, fetch
-from .filing import file_all
+from .filing import file_step
 from .rows import encode
 
 if TYPE_CHECKING:
@@ -107,9 +107,10 @@ class SQLiteSearch:
             connection.execute(_SQL["search_restart"])
             connection.execute(_SQL["search_forget"])
             connection.execute(_SQL["search_refile"])
-            file_all(connection)
 
         await self._engine.write(write)
+        while await self._engine.write(file_step):
+            pass
 
 
 def _message(row: list[Any]) -> SearchedMessage:

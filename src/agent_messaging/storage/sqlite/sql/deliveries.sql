@@ -134,6 +134,9 @@ from (
 -- name: find_next
 select seq from next_message
 
+-- name: find_filed
+select max(coalesce((select filed from message_numbers), 0), 0)
+
 -- name: file
 -- See filing.py. The unread among them are counted, but for those that are on the list already, which a damaged mark leaves. The
 -- mark passes no number that is still to be given, whatever was asked for.
