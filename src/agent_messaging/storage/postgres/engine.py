@@ -471,8 +471,8 @@ def _forget(task: asyncio.Future[Any]) -> None:
 def columns(rows: Iterable[tuple[object, ...]], number: int) -> list[list[object]]:
     """The rows as parameters: an array for each of so many columns, also if there are no rows.
 
-    A column without any value is an empty array: unnest and subscripts fill it with nulls. The driver looks at each
-    element of an array twice, whether it is one itself, which is half of what a null costs.
+    A column without any value is an empty array: unnest and subscripts fill it with nulls, and the driver need not look
+    at each of them.
     """
     found = [[] if column.count(None) == len(column) else list(column) for column in zip(*rows, strict=True)]
     return found or [[] for _ in range(number)]
