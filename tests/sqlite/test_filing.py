@@ -17,13 +17,15 @@ from agent_messaging.delivery.indexing import take_in
 from agent_messaging.exceptions import AgentMessagingError
 from agent_messaging.models import AskState, Kind
 from agent_messaging.storage.ports import Role
-from agent_messaging.storage.sql import parse
+from agent_messaging.storage.sql import Queries, parse
 from agent_messaging.storage.sqlite import filing
 from agent_messaging.storage.sqlite.store import SQLiteStore
 from tests.conformance import MessageConformance, SessionConformance, ThreadConformance, WaitConformance
 from tests.conformance.test_twins import Side, Twins, verbs
 from tests.conformance.twins import opened
 from tests.conformance.world import World, ids
+
+CHECKS = Queries("agent_messaging.storage.sqlite", "checks")
 
 ONE_GROUP: dict[str, Any] = {
     **dict.fromkeys(("limit", "deliver_in", "expires_in", "key", "within", "answers")),
@@ -190,6 +192,18 @@ async def test_a_list_of_a_thread_goes_when_it_is_empty(
         assert await store.directory.remove_agent(agents[0].external_id)
     assert await count(store, lists) == 0
     assert await store.check() == []
+
+
+async def test_what_stands_on_the_lists_is_checked_without_a_copy(store: SQLiteStore) -> None:
+    """A copy of all that belongs there takes some hundred bytes of memory for each message of the store."""
+
+    def plan(connection: apsw.Connection) -> list[str]:
+        names = ("find_misfiled", "find_mislisted")
+        return [row[3] for name in names for row in connection.execute("explain query plan " + CHECKS[name])]
+
+    steps = await store.engine.read(plan)
+    assert steps
+    assert [step for step in steps if "AUTOMATIC" in step] == []
 
 
 async def test_what_no_list_would_show_is_found(store: SQLiteStore, world: World) -> None:

@@ -126,6 +126,26 @@ async def test_a_long_conversation_slows_nothing_down(long: World, store: SQLite
     assert {name: steps for name, steps in costs.items() if steps > MANY // 4} == {}
 
 
+async def test_a_page_of_a_full_thread_costs_what_is_on_it(
+    world: World, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all senders and of one. Neither reads the rest of the thread, nor sorts it."""
+    monkeypatch.setattr(filing, "_EVERY", 512)
+    for _ in range(MANY // 1000):
+        await world.append(*(talk(world, world.alice, world.bob, thread="full") for _ in range(1000)))
+
+    async def read(**options: Any) -> None:
+        batch = await store.sessions.read_messages(world.bob, mark=False, limit=10, thread="full", **options)
+        assert len(batch.messages) == 10
+
+    costs = {
+        "of all": await cost(store, read),
+        "of one": await cost(store, lambda: read(sender_id=world.alice)),
+        "in the middle": await cost(store, lambda: read(after_seq=MANY // 2)),
+    }
+    assert {name: steps for name, steps in costs.items() if steps > MANY} == {}
+
+
 async def test_many_waits_beside_one_do_not_slow_claiming(world: World, store: SQLiteStore) -> None:
     def register(connection: apsw.Connection) -> None:
         for number in range(MANY):

@@ -91,27 +91,31 @@ union all
 select recipient_id, sender_id, seq from unfiled where kind = 'conversation' and read_at is null;
 
 -- The same in one thread, of all senders ('') and of each. It costs nothing without threads.
+-- A constant is cast to the type of its column: SQLite looks into each part of a view by itself only if their types are the
+-- same. Otherwise it copies all of them.
 create view unread_in as
 select l.owner_id as agent_id, l.thread, l.sender_id, e.seq from lists as l cross join listed as e on e.list = l.number
 where l.name = 'unread' and l.kind = 'conversation' and l.thread <> ''
 union all
-select recipient_id, thread, '', seq from unfiled where thread <> '' and read_at is null
+select recipient_id, thread, cast('' as text), seq from unfiled where thread <> '' and read_at is null
 union all
 select recipient_id, thread, sender_id, seq from unfiled where thread <> '' and read_at is null;
 
 -- The rule: on which lists a delivery stands. Nothing of it changes but that it is read.
 create view listings as
-select seq, sender_id as owner_id, 'sent' as name, kind, '' as sender_id, '' as thread from deliveries
+select seq, sender_id as owner_id, 'sent' as name, kind, cast('' as text) as sender_id, cast('' as text) as thread from deliveries
 union all
-select seq, recipient_id, 'received', kind, '', '' from deliveries
+select seq, recipient_id, 'received', kind, cast('' as text), cast('' as text) from deliveries
 union all
-select seq, session_id, 'session', 'conversation', '', '' from deliveries where session_id is not null
+select seq, session_id, 'session', cast('conversation' as text), cast('' as text), cast('' as text)
+from deliveries where session_id is not null
 union all
-select seq, recipient_id, 'unread', kind, '', '' from deliveries where read_at is null
+select seq, recipient_id, 'unread', kind, cast('' as text), cast('' as text) from deliveries where read_at is null
 union all
-select seq, recipient_id, 'unread', kind, sender_id, '' from deliveries where read_at is null and kind = 'conversation'
+select seq, recipient_id, 'unread', kind, sender_id, cast('' as text)
+from deliveries where read_at is null and kind = 'conversation'
 union all
-select seq, recipient_id, 'unread', kind, '', thread from deliveries where read_at is null and thread <> ''
+select seq, recipient_id, 'unread', kind, cast('' as text), thread from deliveries where read_at is null and thread <> ''
 union all
 select seq, recipient_id, 'unread', kind, sender_id, thread from deliveries where read_at is null and thread <> '';
 
