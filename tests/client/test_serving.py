@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Collection
 
 import pytest
 
@@ -17,7 +18,9 @@ from agent_messaging import (
     clear_handlers,
     register_one_way_handler,
 )
+from agent_messaging.delivery.names import AgentName
 from agent_messaging.delivery.probes import arm, disarm
+from agent_messaging.models import Kind
 from tests.client.support import SOON, Gate, Inbox, MakeSdk, Sdk
 from tests.support import eventually
 
@@ -227,6 +230,30 @@ async def test_a_handler_serves_an_agent_that_another_process_registers_later(
     await other.wait_until_served("bob", SOON)
     await other.wait(await other.one_way.send("alice", "bob", "hi"))
     assert inbox.messages == ["hi"]
+
+
+async def test_an_agent_that_is_registered_meanwhile_is_served_for_all_kinds_or_for_none(
+    make_sdk: MakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits until it is served would be refused otherwise, for the kind whose handlers were looked at before."""
+    worker, other = await make_sdk(), await make_sdk()
+    worker.register_handler("bob")(Inbox())
+    serving = worker._started().serving
+    find_all = serving.names.find_all
+
+    async def find_and_register(names: Collection[str]) -> dict[str, AgentName]:
+        found = await find_all(names)
+        if "bob" not in found:
+            await other.add_people("alice", "bob")
+            await serving.names.refresh(names)
+        return found
+
+    monkeypatch.setattr(serving.names, "find_all", find_and_register)
+    await serving.publish()
+    assert not serving.served_here(Kind.ONE_WAY)
+    assert not serving.served_here(Kind.CONVERSATION)
+    await serving.publish()
+    assert serving.served_here(Kind.ONE_WAY) == serving.served_here(Kind.CONVERSATION) != set()
 
 
 async def test_an_agent_registered_anew_is_still_served(make_sdk: MakeSdk) -> None:

@@ -181,23 +181,25 @@ class Serving(services.Service, Follower):
 
     async def _services(self) -> frozenset[Service]:
         services: set[Service] = set()
-        wanted: set[str] = set()
+        served: list[tuple[Kind, set[str], set[str], Handlers | None]] = []
         for kind, context in CONTEXT_OF_KIND.items():
             explicit = {*self.own.agents(context), *global_registry.agents(context)} if self.invoke else set()
             bare = global_registry.find(None, context) if self.invoke else None
             # Who pulls takes nothing from a bare handler elsewhere: it may be a single look.
             others = {agent for agent, of in self.pulling if of is kind} | (self.adopted if bare else set())
-            others -= explicit
-            wanted |= explicit | others
-            known = await self.names.find_all([*explicit, *others])
-            for name in (explicit | others) & known.keys():
-                slots = self._slots(self._own_handlers(name, context) or bare)
-                services.add(Service(known[name].id, kind, name in explicit, slots))
+            served.append((kind, explicit, others - explicit, bare))
             if bare and self.everyone:
                 services.add(Service(None, kind, False, self._slots(bare)))
+        self._wanted = {name for _, explicit, others, _ in served for name in explicit | others}
+        # One look for all kinds: an agent that is registered meanwhile is served for all of them or for none, and who
+        # waits until somebody serves it waits for no certain kind.
+        known = await self.names.find_all([*self._wanted])
+        for kind, explicit, others, bare in served:
+            for name in (explicit | others) & known.keys():
+                slots = self._slots(self._own_handlers(name, CONTEXT_OF_KIND[kind]) or bare)
+                services.add(Service(known[name].id, kind, name in explicit, slots))
         if self.events.subscriptions:
             services.add(Service(None, Kind.EVENTS, False))
-        self._wanted = wanted
         return frozenset(services)
 
     def _own_handlers(self, external_id: str, context: HandlerContext) -> Handlers | None:
