@@ -30,7 +30,7 @@ from agent_messaging.storage.ports import (
 )
 from agent_messaging.storage.postgres import acts, errors
 from agent_messaging.storage.postgres.store import PostgresStore
-from tests.conformance.gathering import Feed, Gathering, names_of, plan, speech
+from tests.conformance.gathering import Feed, Gathering, names_of, plan, remove_agent, speech
 from tests.conformance.world import World
 from tests.postgres.conftest import StoreMaker, execute
 from tests.support import eventually
@@ -354,6 +354,25 @@ async def test_removals_among_acts_never_wait_in_a_circle(
         assert row.turn is not None
         assert row.turn.agent_id in agents
         assert Counter(await meeting.event_types())["participant_left"] == len(guests)
+
+
+async def test_a_removal_locks_deliveries_in_their_order(postgres_dsn: str, store: PostgresStore, world: World) -> None:
+    """Those to the agent and those from it: whoever settles some of both waits for none behind the first."""
+    await world.send(world.alice, world.carol)
+    await world.send(world.carol, world.bob)
+    first, second = [row["seq"] for row in await execute(postgres_dsn, "select seq from deliveries order by seq")]
+    connection = await asyncpg.connect(postgres_dsn)
+    try:
+        await connection.execute("begin")
+        await connection.execute("select from deliveries where seq = $1 for update", first)
+        removing = asyncio.create_task(remove_agent(world, world.carol))
+        await eventually(lambda: execute(postgres_dsn, WAITS_FOR_LOCK))
+        await connection.execute("select from deliveries where seq = $1 for update nowait", second)
+        await connection.execute("commit")
+        await removing
+    finally:
+        await connection.close()
+    assert await execute(postgres_dsn, "select seq from deliveries") == []
 
 
 async def test_two_organizations_that_meet_are_removed_at_once(

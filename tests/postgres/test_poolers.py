@@ -30,7 +30,8 @@ RECOMMENDED = {
 IGNORING = {
     "ignore_startup_parameters": "timezone,default_transaction_isolation,statement_timeout,lock_timeout,"
     "idle_in_transaction_session_timeout,tcp_keepalives_idle,tcp_keepalives_interval,tcp_keepalives_count,"
-    "enable_seqscan,enable_bitmapscan,enable_hashjoin,enable_mergejoin,jit,plan_cache_mode,search_path",
+    "enable_seqscan,enable_bitmapscan,enable_hashjoin,enable_mergejoin,seq_page_cost,random_page_cost,"
+    "cpu_operator_cost,jit,plan_cache_mode,search_path",
 }
 
 

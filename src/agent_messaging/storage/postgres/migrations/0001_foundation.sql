@@ -84,13 +84,18 @@ begin
   end if;
 end $$;
 
--- Sessions go before, by their foreign keys: whoever stores in one is committed then, and is seen here. (Named with the schema:
--- see remove_deliveries.)
+-- Sessions go before, by their foreign keys: whoever stores in one is committed then, and is seen here. All messages go at once,
+-- so that their deliveries are locked in one order, that of seq, as everywhere. (Named with the schema: see remove_deliveries.)
 create function remove_messages() returns trigger language plpgsql as $$
 begin
   execute format('select %I.require_read_committed()', tg_table_schema);
-  execute format('delete from %I.messages m where m.sender_id = any(array(select g.id from gone g))', tg_table_schema);
-  execute format('delete from %I.messages m where m.recipient_id = any(array(select g.id from gone g))', tg_table_schema);
+  execute format(
+    'delete from %1$I.messages m where m.seq = any(array(
+       select s.seq from gone g join %1$I.messages s on s.sender_id = g.id
+       union
+       select r.seq from gone g join %1$I.messages r on r.recipient_id = g.id
+     ))', tg_table_schema
+  );
   return null;
 end $$;
 create trigger remove_messages after delete on agents referencing old table as gone
@@ -548,7 +553,7 @@ begin
       ) is null)
       -- Others may have taken this process for dead while it was away.
       and not exists (select from processes p where p.id = owner_id and p.ended_at is not null)
-    order by d.seq
+    order by d.seq + 0
     for update of d skip locked
   ),
   sized as materialized (

@@ -15,7 +15,7 @@ create table sessions (
 create unique index sessions_open on sessions (agent_a_id, agent_b_id, thread) where ended_at is null;
 create index sessions_of_a on sessions (agent_a_id, id);
 create index sessions_of_b on sessions (agent_b_id, id);
-create index messages_of_session on messages (session_id, seq) where session_id is not null;
+create index messages_of_session on messages (session_id, (seq + 0)) where session_id is not null;
 
 create domain ask_state as text collate "C"
   check (value in ('open', 'replied', 'timed_out', 'ended', 'failed', 'cancelled'));
@@ -41,7 +41,7 @@ create table asks (
 -- Where an ask is found by its seq, its state is compared as `state || ''`: these indices, which are small when a plan is made,
 -- are otherwise walked through all asks that are open to find it.
 create unique index asks_open on asks (asker_id, responder_id, session_id) where state = 'open';
-create index asks_taken on asks (asker_id, responder_id, seq) where state = 'open' and taken_within = 0;
+create index asks_taken on asks (asker_id, responder_id, (seq + 0)) where state = 'open' and taken_within = 0;
 create index asks_deadline on asks (deadline_at) where state = 'open';
 create index asks_within on asks (within) where state = 'open' and within is not null;
 create index asks_of_session on asks (session_id) where state = 'ended';
@@ -87,7 +87,7 @@ begin
   execute format('select %I.require_read_committed()', tg_table_schema);
   execute format(
     'delete from %1$I.asks a where a.seq = any(array(
-       select m.seq from gone g join %1$I.messages m on m.session_id = g.id order by m.seq
+       select m.seq from gone g join %1$I.messages m on m.session_id = g.id order by m.seq + 0
      ))', tg_table_schema
   );
   return null;
@@ -107,11 +107,12 @@ create trigger remove_all_asks_and_notices after truncate on messages
 -- Of an ask: the seconds its asker waits, so that its run may take as long.
 alter table deliveries add column ask_timeout float8;
 
--- For an agent's own code, which reads by sender, and takes what no handler had: there the handled ones are many.
+-- For an agent's own code, which reads by sender, and takes what no handler had: there the handled ones are many. Who looks for
+-- these writes `is true` as well, so that the first index, which they are in too, does not fit.
 create index deliveries_unread_from on deliveries (recipient_id, sender_id, (seq + 0))
   where kind = 'conversation' and read_at is null;
 create index deliveries_left on deliveries (recipient_id, sender_id, (seq + 0))
-  where kind = 'conversation' and state = 'done' and token = 0 and read_at is null;
+  where kind = 'conversation' and state = 'done' and token = 0 and (read_at is null) is true;
 
 -- The same in one thread, and what is queued in any but the main one. They cost nothing without threads.
 create index deliveries_unread_in on deliveries (recipient_id, thread, sender_id, (seq + 0))
@@ -215,7 +216,7 @@ begin
   with held as materialized (
     select d.seq from deliveries d
     where d.seq = any(seqs) and d.state || '' = 'queued'
-    order by d.seq
+    order by d.seq + 0
     for update of d
   )
   update deliveries d set
@@ -296,7 +297,7 @@ begin
       from unnest(seqs, tokens, hows, delays, reasons, events, answer_ids)
         with ordinality as i (seq, token, how, delay, reason, event, answer_id, position)
       join deliveries d on d.seq = i.seq and d.token = i.token
-      order by d.seq
+      order by d.seq + 0
       for update of d
     ),
     moved as (

@@ -191,8 +191,8 @@ create index tasks_run on tasks (owner, suspect) where state = 'running';
 create index tasks_until on tasks (until_at) where state in ('assigned', 'running') and until_at is not null;
 create index tasks_deadline on tasks (deadline_at)
   where state in ('queued', 'assigned', 'running') and deadline_at is not null;
--- Its order is another expression, so that nobody who looks for the oldest takes it for the index of what waits.
-create index tasks_listed on tasks (state, (-seq)) where state not in ('assigned', 'running');
+-- State and order are other expressions, so that nobody who looks for the oldest takes it for the index of what waits.
+create index tasks_listed on tasks (lower(state), (-seq)) where state not in ('assigned', 'running');
 create index tasks_settled on tasks (state, settled_at) where settled_at is not null;
 create index tasks_of_supervisor on tasks (supervisor, (seq + 0)) where supervisor is not null;
 create index tasks_open_of on tasks (supervisor, (seq + 0))
@@ -324,13 +324,14 @@ begin
 end $$;
 
 -- Locks the workers that have these tasks, and those that are about to take some, in the order of id. (Written so that only the
--- index of ids fits: that of what is held, which is small when a plan is made, would be read whole for all workers of the store.)
+-- index of ids fits: that of what is held, which is small when a plan is made, would be read whole for all workers of the store.
+-- And as `= any`, because a join with the names could be planned to read all tasks, while these are few.)
 create function lock_workers(ids text[], takers text[]) returns void language plpgsql as $$
 begin
   perform from workers w
   where w.id = any(takers || array(
-    select t.worker_id from unnest(ids) as i (id) join tasks t on t.id = i.id
-    where t.state || '' in ('assigned', 'running') and t.worker_id || '' is not null
+    select t.worker_id from tasks t
+    where t.id = any(ids) and t.state || '' in ('assigned', 'running') and t.worker_id || '' is not null
   ))
   order by w.id for update;
 end $$;
@@ -346,8 +347,8 @@ begin
   return query
   select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text,
     t.suspect
-  from unnest(ids) as i (id) join tasks t on t.id = i.id
-  order by t.seq for update of t;
+  from tasks t where t.id = any(ids)
+  order by t.seq + 0 for update of t;
 end $$;
 
 -- Writes the ends and returns of locked tasks, and counts what their workers have left.
@@ -526,9 +527,9 @@ declare
 begin
   perform lock_workers(ids, takers);
   with held as materialized (
-    select t.seq, t.worker_id, t.origin from unnest(ids, tokens) as i (id, token) join tasks t on t.id = i.id
-    where t.token = i.token and t.state || '' = 'running'
-    order by t.seq for update of t
+    select t.seq, t.worker_id, t.origin from tasks t
+    where t.id = any(ids) and t.token = tokens[array_position(ids, t.id::text)] and t.state || '' = 'running'
+    order by t.seq + 0 for update of t
   )
   select count(*), array_agg(distinct h.worker_id), array_agg(distinct h.origin::text) filter (where h.origin is not null)
   into number, holders, told from held h;
@@ -541,9 +542,9 @@ begin
 
   if number > 0 then
     update tasks t set state = 'done', run_at = null, until_at = null, suspect = false, queued_at = at, ended_as = 'done',
-      reason = null, result = i.result, result_checksum = i.checksum, fraction = 1.0, settled_at = at
-    from unnest(ids, results, checksums) as i (id, result, checksum)
-    where t.id = i.id;
+      reason = null, result = results[array_position(ids, t.id::text)],
+      result_checksum = checksums[array_position(ids, t.id::text)], fraction = 1.0, settled_at = at
+    where t.id = any(ids);
   end if;
   if cardinality(takers) > 0 then
     -- The room is what is left without those that have ended just now, which the worker still counts.

@@ -47,7 +47,7 @@ select to_json(t)::text as record from (
       ))
       order by m.seq limit $2
     ) as s
-  ) as page join messages m on m.seq = page.seq where coalesce(page.before, 0) < $5::bigint order by m.seq
+  ) as page join messages m on m.seq = page.seq where coalesce(page.before, 0) < $5::bigint order by m.seq + 0
 ) t
 
 -- name: read_deliveries
@@ -148,7 +148,7 @@ select to_json(t)::text as record from (
       ))
       order by e.seq limit $2
     ) as s
-  ) as page join meeting_events e on e.seq = page.seq where coalesce(page.before, 0) < $5::bigint order by e.seq
+  ) as page join meeting_events e on e.seq = page.seq where coalesce(page.before, 0) < $5::bigint order by e.seq + 0
 ) t
 
 -- name: read_subscriptions
@@ -181,7 +181,7 @@ select to_json(t)::text as record from (
       where q.seq > $1::bigint and $3::text is null
       order by q.seq limit $2
     ) as s
-  ) as page join queue_messages q on q.seq = page.seq where coalesce(page.before, 0) < $4::bigint order by q.seq
+  ) as page join queue_messages q on q.seq = page.seq where coalesce(page.before, 0) < $4::bigint order by q.seq + 0
 ) t
 
 -- name: read_tasks
@@ -194,7 +194,7 @@ select to_json(t)::text as record from (
       where k.seq > $1::bigint and $3::text is null
       order by k.seq limit $2
     ) as s
-  ) as page join tasks k on k.seq = page.seq where coalesce(page.before, 0) < $4::bigint order by k.seq
+  ) as page join tasks k on k.seq = page.seq where coalesce(page.before, 0) < $4::bigint order by k.seq + 0
 ) t
 
 -- name: read_schedules

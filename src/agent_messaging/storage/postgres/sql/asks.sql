@@ -67,7 +67,7 @@ answerable as materialized (
   join asks a on a.seq = i.other_seq and a.state || '' = 'open'
   join deliveries d on d.seq = a.seq
   where i.answers = 'required' or i.answers = 'if_taken' and a.taken_within = 0
-  order by a.seq
+  order by a.seq + 0
   for update of d, a
 )
 select i.position::integer, i.session_id::text,
@@ -103,7 +103,7 @@ select i.position::integer, i.session_id::text,
     select s.thread from (
       select a.session_id from asks a
       where a.asker_id = i.recipient_id and a.responder_id = i.sender_id and a.state = 'open' and a.taken_within = 0
-      order by a.seq limit 3
+      order by a.seq + 0 limit 3
     ) a join sessions s on s.id = a.session_id
     where s.id <> i.session_id
   ) end as taken_elsewhere,
@@ -221,7 +221,7 @@ with held as materialized (
   select a.seq from asks a join deliveries d on d.seq = a.seq
   -- By the index of deadlines: that of the open ones.
   where a.state = 'open' and a.deadline_at > '-infinity' and a.origin = any($1::text[]::uuid[]) and not a.keyed
-  order by a.seq
+  order by a.seq + 0
   for update of d
 ),
 ended as (

@@ -153,7 +153,7 @@ select m.seq, 'message ' || m.id as name, m.content, m.metadata, m.checksum from
     select seq, octet_length(content) + octet_length(coalesce(metadata, '')) as size from messages
     where seq > $1 order by seq limit $2
   ) as sizes
-) as page join messages as m on m.seq = page.seq where coalesce(page.before, 0) < $3 order by m.seq
+) as page join messages as m on m.seq = page.seq where coalesce(page.before, 0) < $3 order by m.seq + 0
 
 -- name: check_bodies_of_events
 select e.seq, 'event ' || e.seq || ' of meeting ' || e.meeting_id as name, e.data as content, null as metadata,
@@ -162,4 +162,4 @@ from (
   select seq, sum(size) over (order by seq rows between unbounded preceding and 1 preceding) as before from (
     select seq, octet_length(data) as size from meeting_events where seq > $1 order by seq limit $2
   ) as sizes
-) as page join meeting_events as e on e.seq = page.seq where coalesce(page.before, 0) < $3 order by e.seq
+) as page join meeting_events as e on e.seq = page.seq where coalesce(page.before, 0) < $3 order by e.seq + 0

@@ -1,6 +1,9 @@
--- Two habits keep the planner from plans that read whole tables when its statistics are old:
---   order by seq + 0        the order of our own indices, which the primary key cannot offer
---   (select true …) is null instead of `not exists`, which may be turned into a hash of all rows
+-- These habits keep the planner from plans that read whole tables when its statistics are old (docs/decisions/0079):
+--   order by seq + 0           the order of our own indices, which the primary key cannot offer
+--   state || '' = 'queued',    where the row is found by its key: no index of a state, or of what is unread, fits
+--   (read_at is null) is true
+--   (select true …) is null    instead of `not exists`, which may be turned into a hash of all rows
+--   = any, or limit 1          instead of a join with names, which may be turned into a look at all rows for each name
 
 -- name: append_find_stored
 select m.id::text as message_id, d.seq, d.token, d.attempt, d.state = 'claimed' and d.owner = $2::text::uuid as held,
@@ -213,7 +216,7 @@ returning d.seq
 with chosen as materialized (
   select d.seq, m.id from messages m join deliveries d on d.seq = m.seq
   where m.id = any($1::text[]::uuid[]) and d.state = 'queued'
-  order by d.seq
+  order by d.seq + 0
   for update of d
 ),
 cancelled as (
@@ -236,7 +239,7 @@ from (
   where state = 'dead' order by seq + 0 desc limit $1 offset $2
 ) d
 join messages m on m.seq = d.seq
-order by d.seq desc
+order by d.seq + 0 desc
 
 -- name: list_dead_of
 select m.id::text as message_id, d.sender_id::text, d.recipient_id::text, d.kind, m.content, m.metadata, m.checksum,
@@ -247,7 +250,7 @@ from (
   order by seq + 0 desc limit $2 offset $3
 ) d
 join messages m on m.seq = d.seq
-order by d.seq desc
+order by d.seq + 0 desc
 
 -- name: redrive
 with chosen as materialized (

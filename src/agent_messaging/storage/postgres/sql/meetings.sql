@@ -239,7 +239,7 @@ closing as materialized (
       cross join lateral (
         select m.seq, m.kind, m.recipient_id from messages m
         where m.meeting_id = i.meeting_id
-        order by m.seq limit (select count(*) from participants p where p.meeting_id = i.meeting_id)
+        order by m.seq + 0 limit (select count(*) from participants p where p.meeting_id = i.meeting_id)
       ) q
       where q.kind = 'invitation' and (i.recipient_id is null or q.recipient_id = i.recipient_id)
     ) o
@@ -340,7 +340,7 @@ from participants where meeting_id = $1::text::uuid order by join_order
 
 -- name: list_meetings
 -- The newest have the greatest ids. The newest of each status are sought apart, so that meetings of another status cost
--- nothing.
+-- nothing. The status is written as a bound, for the reason that list_meetings_of gives.
 select m.id::text as meeting_id, m.host_id::text, m.status, m.selection, m.turn_duration, m.created_at, m.started_at, m.ended_at,
   m.max_turns, m.max_duration, m.host_speaks, m.turns_taken, m.deadline_at, m.end_reason,
   t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose,
@@ -350,9 +350,10 @@ from (
   select o.* from unnest($1::text[]) as s (status)
   cross join lateral (
     select * from meetings i
-    where i.status = s.status and i.id < coalesce($6::text, 'ffffffff-ffff-ffff-ffff-ffffffffffff')::uuid
+    where (i.status, i.id) < (s.status, coalesce($6::text, 'ffffffff-ffff-ffff-ffff-ffffffffffff')::uuid)
+      and i.status >= s.status
       and ($4::timestamptz is null or i.created_at >= $4) and ($5::timestamptz is null or i.created_at <= $5)
-    order by i.id desc limit $2::bigint + $3::bigint
+    order by i.status desc, i.id desc limit $2::bigint + $3::bigint
   ) o
   order by o.id desc limit $2 offset $3
 ) m
@@ -401,18 +402,18 @@ left join lateral (
   select o.seq, o.id::text as message_id, o.kind, o.sender_id::text, o.recipient_id::text, o.content, o.metadata, o.checksum,
     o.created_at, null::timestamptz as read_at, o.session_id::text, o.message_type
   from messages o
-  where $5::bigint > 0 and o.meeting_id = m.id and o.kind = 'meeting' and o.seq > coalesce((
+  where $5::bigint > 0 and o.meeting_id = m.id and o.kind = 'meeting' and o.seq + 0 > coalesce((
     select s.message_seq from turns s
     where s.meeting_id = m.id and s.number > m.turn - $5 and s.agent_id = p.agent_id and s.message_seq is not null
     order by s.number desc limit 1
   ), (
     select max(n.seq) from (
       select l.seq, l.sender_id, l.message_type from messages l
-      where l.meeting_id = m.id and l.kind = 'meeting' order by l.seq desc limit $5
+      where l.meeting_id = m.id and l.kind = 'meeting' order by l.seq + 0 desc limit $5
     ) n
     where n.sender_id = p.agent_id and n.message_type = 'user_defined'
   ), 0)
-  order by o.seq desc limit $5
+  order by o.seq + 0 desc limit $5
 ) q on true
 where not $4::boolean or t.agent_id = p.agent_id and t.purpose = 'speak' or m.status is null or m.status = 'ended'
   or p.status is null or p.status = 'left'
@@ -423,26 +424,26 @@ select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_i
   m.created_at, null::timestamptz as read_at, m.session_id::text, m.message_type
 from messages m
 where m.meeting_id = $1::text::uuid and m.kind = 'meeting'
-  and m.seq > coalesce($4::bigint, 0) and m.seq < coalesce($5::bigint, 9223372036854775807)
+  and m.seq + 0 > coalesce($4::bigint, 0) and m.seq + 0 < coalesce($5::bigint, 9223372036854775807)
   and ($6::timestamptz is null or m.created_at >= $6) and ($7::timestamptz is null or m.created_at <= $7)
   and ($8::text[] is null or m.message_type = any($8::text[]))
   and ($9::text[] is null or not exists (
     select from unnest($9::text[]) n (needle) where coalesce(strpos(m.metadata, n.needle), 0) = 0
   ))
-order by m.seq limit $2::bigint offset $3::bigint
+order by m.seq + 0 limit $2::bigint offset $3::bigint
 
 -- name: list_meeting_messages_newest
 select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
   m.created_at, null::timestamptz as read_at, m.session_id::text, m.message_type
 from messages m
 where m.meeting_id = $1::text::uuid and m.kind = 'meeting'
-  and m.seq > coalesce($4::bigint, 0) and m.seq < coalesce($5::bigint, 9223372036854775807)
+  and m.seq + 0 > coalesce($4::bigint, 0) and m.seq + 0 < coalesce($5::bigint, 9223372036854775807)
   and ($6::timestamptz is null or m.created_at >= $6) and ($7::timestamptz is null or m.created_at <= $7)
   and ($8::text[] is null or m.message_type = any($8::text[]))
   and ($9::text[] is null or not exists (
     select from unnest($9::text[]) n (needle) where coalesce(strpos(m.metadata, n.needle), 0) = 0
   ))
-order by m.seq desc limit $2::bigint offset $3::bigint
+order by m.seq + 0 desc limit $2::bigint offset $3::bigint
 
 -- name: list_turns
 select t.number as turn_number, t.agent_id::text as turn_agent_id, t.purpose as turn_purpose,
@@ -461,7 +462,7 @@ select e.seq, e.meeting_id::text, e.type, e.agent_id::text, e.data, e.checksum a
   m.seq as said_seq, m.id::text as said_id, m.sender_id::text as said_by, m.content, m.metadata, m.checksum,
   m.created_at as said_at, m.message_type
 from (
-  select * from meeting_events i where i.meeting_id = $1::text::uuid and i.seq > $2::bigint order by i.seq limit $3::bigint
+  select * from meeting_events i where i.meeting_id = $1::text::uuid and i.seq + 0 > $2::bigint order by i.seq + 0 limit $3::bigint
 ) e
 left join messages m on m.seq = e.message_seq
 order by e.seq

@@ -149,7 +149,8 @@ select mark_read($1::text::uuid, $2, $3::text::uuid, coalesce($4::timestamptz, s
 with chosen as materialized (
   select d.seq from deliveries d
   where d.seq = any(array(select m.seq from unnest($3::text[]::uuid[]) as i (id) join messages m on m.id = i.id))
-    and d.recipient_id = $1::text::uuid and d.kind = $2 and d.read_at is null
+    -- Written so that only the primary key fits: an index of the unread ones would be read whole.
+    and (d.recipient_id = $1::text::uuid) is true and d.kind || '' = $2 and (d.read_at is null) is true
   order by d.seq + 0
   for update of d
 ),

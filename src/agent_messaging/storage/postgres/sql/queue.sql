@@ -16,7 +16,7 @@ returning agent_id, message_id
 select q.agent_id, q.message_id, q.seq, q.state, q.token, q.attempt, q.max_attempts, q.ended_as, q.owner::text, q.suspect
 from unnest($1::text[], $2::text[]) as i (agent_id, message_id)
 join queue_messages q on q.agent_id = i.agent_id and q.message_id = i.message_id
-order by q.seq for update of q
+order by q.seq + 0 for update of q
 
 -- name: queue_find_listeners
 select distinct l.process_id::text from unnest($1::text[]) as i (agent_id)

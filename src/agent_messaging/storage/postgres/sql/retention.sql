@@ -42,7 +42,7 @@ select (select max(p.seq) from (select l.seq from page l offset $2 - 1) p) as ne
 -- name: prune_messages_lock
 -- PostgreSQL alone: see the head of this file.
 select m.seq from messages m join deliveries d on d.seq = m.seq where m.seq = any($1::bigint[])
-order by m.seq for update of m, d skip locked
+order by m.seq + 0 for update of m, d skip locked
 
 -- name: prune_messages_find
 -- Of the messages that answer something, those whose question is stored. Here and below, `limit 1` keeps the planner from
@@ -65,7 +65,7 @@ select m.seq, m.id::text, d.state, d.token > 0 as was_handled, d.read_at is not 
 from unnest($1::bigint[]) i (seq)
 cross join lateral (select * from messages x where x.seq = i.seq limit 1) m
 cross join lateral (select * from deliveries x where x.seq = i.seq limit 1) d
-order by m.seq
+order by m.seq + 0
 
 -- name: prune_messages_delete
 -- All else that hangs on a message goes by triggers. The way of an ask goes with the ask.

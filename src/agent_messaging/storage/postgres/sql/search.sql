@@ -5,7 +5,8 @@
 -- read, by a bitmap, for a rare one. By its default costs of disks the server would walk a million rows for a rare word: 0.45 s
 -- in place of 0.01 s. Starting workers takes longer than most searches.
 select set_config('enable_bitmapscan', 'on', true), set_config('plan_cache_mode', 'force_custom_plan', true),
-  set_config('random_page_cost', '1.1', true), set_config('max_parallel_workers_per_gather', '0', true)
+  set_config('seq_page_cost', '1', true), set_config('random_page_cost', '1.1', true),
+  set_config('cpu_operator_cost', '0.0025', true), set_config('max_parallel_workers_per_gather', '0', true)
 
 -- name: search_find
 -- Without words ($1), all messages; but of those in the index none that has one of the words of $13. $2 is a seq. With
@@ -81,7 +82,7 @@ from (
 ) w
 cross join lateral (select * from messages i where i.seq = w.seq limit 1) m
 where coalesce(w.before, 0) < $5::bigint
-order by m.seq
+order by m.seq + 0
 
 -- name: search_progress
 select coalesce((select s.indexed_to from search_state s), 0) as indexed_to,
@@ -101,7 +102,7 @@ update search_state set indexed_to = $3::bigint where owner = $1::text::uuid and
 -- Without those that were removed since they were read. None is removed before this is committed, and its removal then
 -- forgets it.
 with kept as materialized (
-  select m.seq from messages m where m.seq = any($1::bigint[]) order by m.seq for key share
+  select m.seq from messages m where m.seq = any($1::bigint[]) order by m.seq + 0 for key share
 )
 insert into search_words (seq, words)
 select e.seq, array_to_tsvector(string_to_array(e.words, ' ')) from unnest($1::bigint[], $2::text[]) e (seq, words)

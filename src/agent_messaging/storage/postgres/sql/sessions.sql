@@ -10,10 +10,10 @@ select s.id::text as session_id, s.agent_a_id::text, s.agent_b_id::text, s.threa
       (select a.seq, a.asker_id from asks a
        where a.asker_id = s.agent_b_id and a.responder_id = s.agent_a_id and a.session_id = s.id and a.state = 'open')
     ) o
-    order by o.seq limit 1
+    order by o.seq + 0 limit 1
   ) as waiting_id,
   s.created_at, greatest(s.created_at, s.ended_at, (
-    select m.created_at from messages m where m.session_id = s.id order by m.seq desc limit 1
+    select m.created_at from messages m where m.session_id = s.id order by m.seq + 0 desc limit 1
   )) as updated_at, s.ended_at
 from sessions s where s.id = $1::text::uuid
 
@@ -26,10 +26,10 @@ select s.id::text as session_id, s.agent_a_id::text, s.agent_b_id::text, s.threa
       (select a.seq, a.asker_id from asks a
        where a.asker_id = s.agent_b_id and a.responder_id = s.agent_a_id and a.session_id = s.id and a.state = 'open')
     ) o
-    order by o.seq limit 1
+    order by o.seq + 0 limit 1
   ) as waiting_id,
   s.created_at, greatest(s.created_at, s.ended_at, (
-    select m.created_at from messages m where m.session_id = s.id order by m.seq desc limit 1
+    select m.created_at from messages m where m.session_id = s.id order by m.seq + 0 desc limit 1
   )) as updated_at, s.ended_at
 from sessions s
 where s.agent_a_id = least($1::text::uuid, $2::text::uuid) and s.agent_b_id = greatest($1::text::uuid, $2::text::uuid)
@@ -45,10 +45,10 @@ select s.id::text as session_id, s.agent_a_id::text, s.agent_b_id::text, s.threa
       (select a.seq, a.asker_id from asks a
        where a.asker_id = s.agent_b_id and a.responder_id = s.agent_a_id and a.session_id = s.id and a.state = 'open')
     ) o
-    order by o.seq limit 1
+    order by o.seq + 0 limit 1
   ) as waiting_id,
   s.created_at, greatest(s.created_at, s.ended_at, (
-    select m.created_at from messages m where m.session_id = s.id order by m.seq desc limit 1
+    select m.created_at from messages m where m.session_id = s.id order by m.seq + 0 desc limit 1
   )) as updated_at, s.ended_at
 from (
   select * from (
@@ -118,7 +118,7 @@ with held as materialized (
   join asks a on a.asker_id = p.asker_id and a.responder_id = p.responder_id and a.session_id = s.id and a.state = 'open'
   join deliveries d on d.seq = a.seq join messages m on m.seq = a.seq
   where s.id = $1::text::uuid
-  order by a.seq
+  order by a.seq + 0
   for update of d
 )
 update asks a set state = 'ended', ended_at = $2::timestamptz from held h where a.seq = h.seq and a.state || '' = 'open'
@@ -190,28 +190,28 @@ select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_i
   m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread
 from messages m left join deliveries d on d.seq = m.seq
 where m.session_id = $1::text::uuid
-  and m.seq > coalesce($4::bigint, 0) and m.seq < coalesce($5::bigint, 9223372036854775807)
+  and m.seq + 0 > coalesce($4::bigint, 0) and m.seq + 0 < coalesce($5::bigint, 9223372036854775807)
   and ($6::timestamptz is null or m.created_at >= $6) and ($7::timestamptz is null or m.created_at <= $7)
   and ($8::text[] is null or m.message_type = any($8::text[]))
   and ($9::text[] is null or not exists (
     select from unnest($9::text[]) n (needle) where coalesce(strpos(m.metadata, n.needle), 0) = 0
   ))
   and (not $10::boolean or d.read_at is null) and ($11::text[] is null or d.state = any($11::text[]))
-order by m.seq limit $2::bigint offset $3::bigint
+order by m.seq + 0 limit $2::bigint offset $3::bigint
 
 -- name: list_messages_newest
 select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
   m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread
 from messages m left join deliveries d on d.seq = m.seq
 where m.session_id = $1::text::uuid
-  and m.seq > coalesce($4::bigint, 0) and m.seq < coalesce($5::bigint, 9223372036854775807)
+  and m.seq + 0 > coalesce($4::bigint, 0) and m.seq + 0 < coalesce($5::bigint, 9223372036854775807)
   and ($6::timestamptz is null or m.created_at >= $6) and ($7::timestamptz is null or m.created_at <= $7)
   and ($8::text[] is null or m.message_type = any($8::text[]))
   and ($9::text[] is null or not exists (
     select from unnest($9::text[]) n (needle) where coalesce(strpos(m.metadata, n.needle), 0) = 0
   ))
   and (not $10::boolean or d.read_at is null) and ($11::text[] is null or d.state = any($11::text[]))
-order by m.seq desc limit $2::bigint offset $3::bigint
+order by m.seq + 0 desc limit $2::bigint offset $3::bigint
 
 -- name: read_find
 -- A message that is not due yet is none of them, nor one that expired before anybody began with it.
@@ -291,7 +291,7 @@ with chosen as materialized (
   select d.seq, d.state, t.now
   from (select coalesce($2::timestamptz, store_now()) as now) t, deliveries d
   where d.seq = any($1::bigint[]) and (d.read_at is null) is true
-  order by d.seq
+  order by d.seq + 0
   for update of d
 ),
 asked as (
@@ -309,7 +309,7 @@ returning d.seq, d.read_at
 -- PostgreSQL alone: what that very call took, and nobody has read since; so the next statement sees whether it was answered.
 select d.seq from unnest($1::bigint[], $2::timestamptz[]) as i (seq, read_at)
 join deliveries d on d.seq = i.seq and d.read_at = i.read_at
-order by d.seq
+order by d.seq + 0
 for update of d
 
 -- name: return_messages
@@ -341,7 +341,7 @@ with held as materialized (
     unnest($1::bigint[], $2::timestamptz[]) as i (seq, read_at)
   join deliveries d on d.seq = i.seq and d.read_at = i.read_at
   where d.state || '' = 'done' and (d.settled_at = d.read_at or d.token = 0)
-  order by d.seq
+  order by d.seq + 0
   for update of d
 )
 update deliveries d set
@@ -399,18 +399,18 @@ select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_i
   m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread, m.topic, a.deadline_at
 from (
   select a.seq, a.deadline_at from asks a
-  where a.responder_id = $1::text::uuid and a.state = 'open' order by a.seq limit $2::integer offset $3::integer
+  where a.responder_id = $1::text::uuid and a.state = 'open' order by a.seq + 0 limit $2::integer offset $3::integer
 ) a
 cross join lateral (select * from messages o where o.seq = a.seq limit 1) m
 cross join lateral (select * from deliveries o where o.seq = a.seq limit 1) d
-order by m.seq
+order by m.seq + 0
 
 -- name: close_asks
 -- Thousands at once, also where the server has no statistics yet: by their keys, however few it takes the others for.
 with held as materialized (
   select d.seq, case d.state when 'claimed' then d.owner::text end as worker from deliveries d
   where d.seq = any(array(select m.seq from unnest($1::text[]::uuid[]) as i (id) join messages m on m.id = i.id))
-  order by d.seq
+  order by d.seq + 0
   for update of d
 )
 update asks a set state = $2, ended_at = coalesce($3::timestamptz, store_now()), reason = $4
@@ -425,7 +425,7 @@ returning a.seq, (select m.id::text from messages m where m.seq = a.seq) as ask_
 with held as materialized (
   select d.seq from messages m join asks a on a.seq = m.seq join deliveries d on d.seq = a.answer_seq
   where m.id = any($1::text[]::uuid[]) and a.state = 'replied' and d.read_at = d.settled_at
-  order by d.seq
+  order by d.seq + 0
   for update of d
 )
 update deliveries d set read_at = null from held h where d.seq = h.seq
@@ -449,12 +449,13 @@ left join lateral (
     select true from deliveries d
     where d.recipient_id = w.recipient_id and d.kind = 'conversation' and d.sender_id = w.sender_id
       and (w.thread is null or d.thread = w.thread)
-      and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > t.now) and d.read_at is null
+      and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > t.now)
+       and (d.read_at is null) is true
     limit 1
   ) or w.thread is null and (
     select true from deliveries d
     where d.recipient_id = w.recipient_id and d.kind = 'conversation' and d.sender_id = w.sender_id
-      and d.state = 'done' and d.token = 0 and d.read_at is null
+      and d.state = 'done' and d.token = 0 and (d.read_at is null) is true
     limit 1
   ) or (
     select true from deliveries d
@@ -467,22 +468,24 @@ where w.id is null or w.is_ended or r.is_ready
 
 -- name: take_find
 -- The oldest of what is queued in the main thread, or the one that is named ($4); of what is queued in the others; and of
--- what no handler had.
+-- what no handler had. Unread is written so that the indexes of all that is unread do not fit, which may be much more.
 select x.seq from (
   (select d.seq from deliveries d, (select coalesce($3::timestamptz, store_now()) as now) t
    where d.recipient_id = $1::text::uuid and d.kind = 'conversation' and d.sender_id = $2::text::uuid
      and d.thread = coalesce($4::text, '')
-     and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > t.now) and d.read_at is null
+     and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > t.now)
+       and (d.read_at is null) is true
    order by d.seq + 0 limit 1)
   union all
   (select d.seq from deliveries d, (select coalesce($3::timestamptz, store_now()) as now) t
    where $4 is null and d.recipient_id = $1::text::uuid and d.sender_id = $2::text::uuid and d.thread <> ''
-     and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > t.now) and d.read_at is null
+     and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > t.now)
+       and (d.read_at is null) is true
    order by d.seq + 0 limit 1)
   union all
   (select d.seq from deliveries d
    where $4 is null and d.recipient_id = $1::text::uuid and d.kind = 'conversation' and d.sender_id = $2::text::uuid
-     and d.state = 'done' and d.token = 0 and d.read_at is null
+     and d.state = 'done' and d.token = 0 and (d.read_at is null) is true
    order by d.seq + 0 limit 1)
   union all
   (select d.seq from deliveries d
@@ -558,4 +561,4 @@ taken as (
 select m.seq, m.id::text as message_id, m.kind, m.sender_id::text, m.recipient_id::text, m.content, m.metadata, m.checksum,
   m.created_at, d.read_at, m.session_id::text, m.message_type, d.thread
 from taken n join messages m on m.seq = n.seq left join deliveries d on d.seq = m.seq
-order by m.seq
+order by m.seq + 0

@@ -12,15 +12,15 @@ select stored, pullers from submit_tasks($1::text[], $2::text[], $3::text[], $4:
   coalesce($22::timestamptz, store_now()))
 
 -- name: tasks_find_held
--- What judging needs, in the order of `workload.held_task`.
+-- What judging needs, in the order of `workload.held_task`. `limit 1` here and below: see lock_workers.
 select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text, t.suspect
-from unnest($1::text[]) as i (id) join tasks t on t.id = i.id
+from unnest($1::text[]) as i (id) cross join lateral (select * from tasks x where x.id = i.id limit 1) t
 
 -- name: tasks_lock
 -- PostgreSQL alone: what was found is locked, and what it was may be old.
 select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text, t.suspect
-from unnest($1::bigint[]) as i (seq) join tasks t on t.seq = i.seq
-order by t.seq for update of t
+from tasks t where t.seq = any($1::bigint[])
+order by t.seq + 0 for update of t
 
 -- name: tasks_lock_named
 -- PostgreSQL alone: the same, locked behind their workers, and behind those ($2) that are about to take some.
@@ -29,12 +29,12 @@ select * from lock_tasks($1::text[], $2::text[])
 -- name: tasks_find_of_workers
 -- What these workers have, as tasks_find_held.
 select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text, t.suspect
-from unnest($1::text[]) as i (id) join tasks t on t.worker_id = i.id and t.state in ('assigned', 'running')
+from tasks t where t.worker_id = any($1::text[]) and t.state in ('assigned', 'running')
 
 -- name: tasks_find_of_processes
 -- What these processes run, as tasks_find_held.
 select t.id, t.seq, t.state, t.token, t.attempt, t.max_attempts, t.ended_as, t.worker_id, t.owner::text, t.origin::text, t.suspect
-from unnest($1::text[]::uuid[]) as i (owner) join tasks t on t.owner = i.owner and t.state = 'running'
+from tasks t where t.owner = any($1::text[]::uuid[]) and t.state = 'running'
 
 -- name: tasks_find_overdue
 -- Those that take too long, and those that were assigned to a worker that is told of its tasks and is no longer alive.
@@ -122,8 +122,8 @@ order by t.priority, t.seq limit $1
 
 -- name: tasks_lock_to_assign
 -- PostgreSQL alone: of what was found what still waits, and nobody else is about to take.
-select t.seq from tasks t where t.seq = any($1::bigint[]) and t.state = 'queued' and t.run_at is null
-order by t.seq for update of t skip locked
+select t.seq from tasks t where t.seq = any($1::bigint[]) and t.state || '' = 'queued' and (t.run_at is null) is true
+order by t.seq + 0 for update of t skip locked
 
 -- name: tasks_assign
 with moment as materialized (
@@ -182,7 +182,8 @@ update tasks set priority = $2 where seq = any($1::bigint[])
 -- name: tasks_redrive
 with failed as materialized (
   select t.seq from tasks t
-  where t.state = 'failed' and ($1::text[] is null or t.id = any($1)) and ($2::text is null or t.type = $2)
+  where lower(t.state) = 'failed' and t.state not in ('assigned', 'running')
+    and ($1::text[] is null or t.id = any($1)) and ($2::text is null or t.type = $2)
   order by t.seq + 0 for update of t
 ),
 moment as materialized (
@@ -199,12 +200,12 @@ returning t.id
 select t.id, t.type, t.description, t.needs, t.priority, t.content, t.checksum, t.supervisor, t.state, t.worker_id, t.token,
   t.attempt, t.max_attempts, t.owner::text, t.origin::text, t.result, t.result_checksum, t.reason, t.fraction, t.note,
   t.created_at, t.deadline_at, t.assigned_at, t.settled_at, t.log
-from unnest($1::text[]) as i (id) join tasks t on t.id = i.id
+from unnest($1::text[]) as i (id) cross join lateral (select * from tasks x where x.id = i.id limit 1) t
 
 -- name: tasks_find_ended
 -- Each id with its end, if it has ended, and with nulls if it does not exist.
 select i.id, t.state, t.reason, t.result, t.result_checksum
-from unnest($1::text[]) as i (id) left join tasks t on t.id = i.id
+from unnest($1::text[]) as i (id) left join lateral (select * from tasks x where x.id = i.id limit 1) t on true
 where t.id is null or t.state in ('done', 'failed', 'cancelled', 'expired')
 
 -- name: tasks_find_place
@@ -217,7 +218,7 @@ select max(l.seq) as seq from (
   union all
   (select s.seq from unnest($1::text[]) as wanted (state) cross join lateral (
      select t.seq from tasks t
-     where $3 = 'states' and t.state not in ('assigned', 'running') and t.state = wanted.state
+     where $3 = 'states' and t.state not in ('assigned', 'running') and lower(t.state) = wanted.state
        and -t.seq > -$4
      order by -t.seq limit 1 offset $5 - 1
    ) s)
@@ -243,7 +244,7 @@ with found as materialized (
     union all
     (select s.seq from unnest($1::text[]) as wanted (state) cross join lateral (
        select t.seq from tasks t
-       where $5 = 'states' and t.state not in ('assigned', 'running') and t.state = wanted.state
+       where $5 = 'states' and t.state not in ('assigned', 'running') and lower(t.state) = wanted.state
          and -t.seq > -$9 and -t.seq <= -$8
          and ($2::text is null or t.type = $2) and ($3::text is null or t.worker_id = $3)
        order by -t.seq limit $6::bigint + $7
@@ -276,7 +277,7 @@ from (select count(*) as number from found) step
 left join lateral (
   select o.* from (select seq from found order by seq desc limit $6 offset $7) page join tasks o on o.seq = page.seq
 ) t on true
-order by t.seq desc
+order by t.seq + 0 desc
 
 -- name: tasks_fold_counts
 -- PostgreSQL alone: on SQLite nobody waits for a row of counts. Adds the newest changes to the sums.
