@@ -36,6 +36,8 @@ ONE_SIDED = {
         "find_numbering": "the same as for file",
         "search_refile": "the same as for file",
         "remove_messages": "PostgreSQL's triggers do it",
+        "find_statistics": "PostgreSQL takes stock by itself, again and again",
+        "drop_statistics": "the same",
         "append_insert_deliveries": "PostgreSQL inserts messages and deliveries in one statement",
         "advance_expire_find": "one writer: looks first; UPDATE ... RETURNING would give the writer's lock up per row",
         "redrive_find": "the same",

@@ -37,7 +37,7 @@ from ...futures import fail
 from ...loggers import get_logger
 from ..aside import Aside
 from ..batches import MAX_BYTES, take
-from . import forks
+from . import forks, statistics
 from .errors import translate, translate_commit
 from .files import ReplacedGuard
 from .jobs import Answer, I, Job, JointJob, T, Waiting, deliver, joint, run_jobs
@@ -212,6 +212,8 @@ class Engine:
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._reads: list[queue.SimpleQueue[Waiting[Any] | None]] = []
         self._next_reader = 0
+        self._statistics_at = time.monotonic() + statistics.EVERY
+        """When the writer looks again for statistics of the planner (monotonic clock)."""
         self._lookout: Lookout | None = None
         """What the first reader does beside its reads."""
         self._at_work: dict[int, bool] = {}
@@ -514,13 +516,17 @@ class Engine:
         """Do what was left for behind the answers. Nobody waits for it, so its failure fails nobody."""
         assert isinstance(connection, Writing)
         job, connection.behind = connection.behind, None
-        if job is None and connection.log_pages < _LOG_PAGES:
+        jobs = [] if job is None else [job]
+        if (now := time.monotonic()) >= self._statistics_at:
+            self._statistics_at = now + statistics.EVERY
+            jobs.append(partial(statistics.forget, location=self.location))
+        if not jobs and connection.log_pages < _LOG_PAGES:
             return
         with suppress(OSError), self._write_lock or nullcontext(), inside:
             try:
-                if job is not None:
+                for each in jobs:
                     connection.execute("begin immediate")
-                    job(connection)
+                    each(connection)
                     if self.guard is not None:
                         self.guard.check()
                     connection.execute("commit")

@@ -13,6 +13,7 @@ import apsw
 from ...exceptions import ConfigurationError, DatabaseError, StorageForeignError
 from .. import migrations
 from ..sql import Queries
+from . import statistics
 from .clock import StoreClock, wall_clock
 from .engine import Writing, fetch
 from .errors import translate
@@ -180,6 +181,7 @@ def migrate(connection: apsw.Connection, clock: StoreClock, location: str, *, in
         else:
             migrations.require_current(known, applied)
         clock.adopt(connection, partial(is_in_use, f"{location}-am"))
+        statistics.forget(connection, location)
         connection.execute("commit")
     except BaseException:
         if connection.in_transaction:
