@@ -106,6 +106,18 @@ class RetentionConformance(StoreFixtures):
         assert (await prune(world, at=32.5 * DAY)).number == 1
         assert await world.deliveries.list_receipts([sent]) == []
 
+    async def test_a_notice_keeps_its_message_while_it_can_be_told(self, world: World) -> None:
+        """A minute, whether or not anybody has looked for notices since."""
+        sent = await world.send(kind=Kind.CONVERSATION, notify=True, deliver_at=world.at(LATER))
+        await world.deliveries.advance(world.at(LATER))
+        await world.settle(await world.claim_talk(now=world.at(LATER)), now=world.at(LATER))
+        wanted = Pruning(Prunable.MESSAGES, older_than=0.0, unread=False)
+        for seconds, kept in ((30, {Keeping.AWAITED: 1}), (61, {})):
+            pruned = await world.store.retention.prune(wanted, limit=10, now=world.at(LATER + seconds))
+            assert (pruned.number, pruned.kept) == (0 if kept else 1, kept)
+        assert await world.deliveries.list_receipts([sent]) == []
+        assert await world.store.check() == []
+
     async def test_what_nobody_has_had_goes_only_if_it_is_asked_for(self, world: World) -> None:
         """An ask that ended unhandled, and the late answer to one that was handled, can still be read."""
         unhandled = await world.ask()

@@ -323,8 +323,6 @@ class Twins:
 
     def prune(self, kind: Prunable, unread: bool, limit: int) -> None:
         """Long after all of it."""
-        if kind is Prunable.MESSAGES and self.seconds > 50:
-            return  # an old notice keeps its message, and when it is dropped differs, as of `notices`
 
         async def walk(side: Side) -> Any:
             number, kept, page = 0, Counter[str](), Pruned(next=())

@@ -41,24 +41,31 @@ class PostgresRetention:
 
         async def look(connection: Connection) -> tuple[Place | None, Sorted]:
             next, keys = _read_page(walk, values[1], await connection.fetch(_SQL[f"prune_{walk.page}_page"], *values))
-            return next, await self._sort(connection, walk, keys)
+            return next, await self._sort(connection, walk, keys, now)
 
         next, found = await self._engine.run(look, write=False)
         if found.going and not wanted.dry_run:
-            pruned = await self._engine.run(
-                partial(self._delete, walk=walk, kind=wanted.kind, keys=found.keys), write=True, repeatable=True
-            )
+            delete = partial(self._delete, walk=walk, kind=wanted.kind, keys=found.keys, now=now)
+            pruned = await self._engine.run(delete, write=True, repeatable=True)
             found = Sorted(pruned.going, found.kept + pruned.kept)
         return found.told(next)
 
-    async def _sort(self, connection: Connection, walk: Walk, keys: Sequence[Any]) -> Sorted:
-        more = {"meetings": (ROW_BYTES,), "sessions": (walk.most,)}.get(walk.noun, ())
+    async def _sort(self, connection: Connection, walk: Walk, keys: Sequence[Any], now: datetime | None) -> Sorted:
+        given: dict[str, tuple[object, ...]] = {
+            "messages": (now,),
+            "meetings": (ROW_BYTES,),
+            "sessions": (walk.most,),
+        }
+        more = given.get(walk.noun, ())
         rows = await connection.fetch(_SQL[f"prune_{walk.noun}_find"], *_parameters(walk, keys), *more) if keys else ()
         return walk.sort([tuple(row.values()) for row in rows], self._engine.aside)
 
-    async def _delete(self, connection: Connection, walk: Walk, kind: Prunable, keys: Sequence[Any]) -> Sorted:
+    async def _delete(
+        self, connection: Connection, walk: Walk, kind: Prunable, keys: Sequence[Any], now: datetime | None
+    ) -> Sorted:
         locked = await connection.fetch(_SQL[f"prune_{walk.noun}_lock"], *_parameters(walk, keys))
-        found = await self._sort(connection, walk, [row[0] if len(row) == 1 else tuple(row) for row in locked])
+        kept = [row[0] if len(row) == 1 else tuple(row) for row in locked]
+        found = await self._sort(connection, walk, kept, now)
         if found.going:
             await connection.execute(_SQL[f"prune_{walk.noun}_delete"], *_parameters(walk, found.keys))
             await connection.execute(_SQL["prune_mark"], str(kind), found.newest_id)

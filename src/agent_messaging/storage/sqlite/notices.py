@@ -14,7 +14,7 @@ from .rows import encode
 
 _ASKS = Queries(__package__, "asks")
 _SQL = Queries(__package__, "sessions")
-_KEPT = 60 * SECOND
+KEPT = 60 * SECOND
 """For so long a notice is worth taking."""
 
 
@@ -32,7 +32,7 @@ def find(
     connection: apsw.Connection, recipient_ids: Collection[str] | None, limit: int, most_bytes: int, instant: Instant
 ) -> list[Any]:
     """The messages of the notices that are due and not old, for these recipients or for all, oldest first."""
-    parameters: dict[str, Any] = {"since": instant.due - _KEPT, "now": instant.due}
+    parameters: dict[str, Any] = {"since": instant.due - KEPT, "now": instant.due}
     parameters |= {"limit": limit, "most_bytes": most_bytes}
     name = "take_notices_find_all"
     if recipient_ids is not None:
@@ -48,4 +48,4 @@ def remove(connection: apsw.Connection, seqs: list[int]) -> None:
 
 def drop(connection: apsw.Connection, limit: int, instant: Instant) -> None:
     """Remove so many of the old ones."""
-    connection.execute(_SQL["drop_notices"], {"limit": limit, "before": instant.due - _KEPT})
+    connection.execute(_SQL["drop_notices"], {"limit": limit, "before": instant.due - KEPT})

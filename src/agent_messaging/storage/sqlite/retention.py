@@ -18,7 +18,8 @@ from ...states import Prunable
 from ..ports import Place, Pruned, Pruning
 from ..retention import ROW_BYTES, Sorted, Walk, find_walk
 from ..sql import Queries
-from .clock import SECOND, StoreClock
+from . import notices
+from .clock import SECOND, Instant, StoreClock
 from .engine import Engine, fetch
 from .rows import encode
 
@@ -59,22 +60,29 @@ class SQLiteRetention:
 
         def look(connection: apsw.Connection) -> tuple[Any, Sorted]:
             next, keys = fetch(connection, _SQL[f"prune_{walk.page}_page"], parameters)
-            return next, self._sort(connection, walk, keys)
+            return next, self._sort(connection, walk, keys, instant)
 
         next, found = await self._engine.read(look)
         if found.going and not wanted.dry_run:
             keys = found.keys
-            pruned = await self._engine.write(lambda con: self._delete(con, walk, wanted.kind, keys))
+            pruned = await self._engine.write(lambda con: self._delete(con, walk, wanted.kind, keys, instant))
             found = Sorted(pruned.going, found.kept + pruned.kept)
         return found.told(None if next is None else tuple(next) if isinstance(next, list) else (next,))
 
-    def _sort(self, connection: apsw.Connection, walk: Walk, keys: Sequence[Any]) -> Sorted:
-        parameters = {"keys": encode(keys), "row": ROW_BYTES, "most": walk.most}
+    def _sort(self, connection: apsw.Connection, walk: Walk, keys: Sequence[Any], instant: Instant) -> Sorted:
+        parameters = {
+            "keys": encode(keys),
+            "row": ROW_BYTES,
+            "most": walk.most,
+            "worth_telling": instant.due - notices.KEPT,
+        }
         rows = fetch(connection, _SQL[f"prune_{walk.noun}_find"], parameters)
         return walk.sort(rows, self._engine.aside)
 
-    def _delete(self, connection: apsw.Connection, walk: Walk, kind: Prunable, keys: Sequence[Any]) -> Sorted:
-        found = self._sort(connection, walk, keys)
+    def _delete(
+        self, connection: apsw.Connection, walk: Walk, kind: Prunable, keys: Sequence[Any], instant: Instant
+    ) -> Sorted:
+        found = self._sort(connection, walk, keys, instant)
         if found.going:
             connection.execute(_SQL[f"prune_{walk.noun}_delete"], {"keys": encode(found.keys)})
             connection.execute(_SQL["prune_mark"], {"kind": kind, "newest": found.newest_id})

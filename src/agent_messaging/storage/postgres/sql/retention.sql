@@ -45,13 +45,16 @@ select m.seq from messages m join deliveries d on d.seq = m.seq where m.seq = an
 order by m.seq + 0 for update of m, d skip locked
 
 -- name: prune_messages_find
--- Of the messages that answer something, those whose question is stored. Here and below, `limit 1` keeps the planner from
--- reading a whole table once in place of looking for each row.
+-- Of the messages that answer something, those whose question is stored. A notice that is too old to be told keeps nothing.
+-- Here and below, `limit 1` keeps the planner from reading a whole table once in place of looking for each row.
 select m.seq, m.id::text, d.state, d.token > 0 as was_handled, d.read_at is not null as is_read,
   d.expires_at is not null as has_expiry,
   coalesce(
     (select true from asks a where a.seq = m.seq and a.state || '' = 'open' limit 1),
-    (select true from notices n where n.seq = m.seq limit 1),
+    (
+      select true from notices n
+      where n.seq = m.seq and n.created_at >= coalesce($2::timestamptz, store_now()) - interval '1 minute' limit 1
+    ),
     false
   ) as is_awaited,
   coalesce(

@@ -35,7 +35,8 @@ select json_array(
 )
 
 -- name: prune_messages_find
--- Of the messages that answer something, those whose question is stored: it was sent before, in the same session.
+-- Of the messages that answer something, those whose question is stored: it was sent before, in the same session. A notice
+-- that is too old to be told keeps nothing.
 with wanted as materialized (
   select m.seq, m.id, m.session_id, octet_length(m.content) + coalesce(octet_length(m.metadata), 0) as size
   from json_each(:keys) as i cross join messages as m on m.seq = i.value
@@ -49,7 +50,7 @@ answers as materialized (
 )
 select json_group_array(json_array(w.seq, w.id, d.state, d.token > 0, d.read_at is not null, d.expires_due is not null,
   exists (select 1 from asks as a where a.seq = w.seq and a.state = 'open')
-    or exists (select 1 from notices as n where n.seq = w.seq),
+    or exists (select 1 from notices as n where n.seq = w.seq and n.created_due >= :worth_telling),
   exists (select 1 from hops as h where h.kept_id = w.id)
     or exists (
       select 1 from sessions as s indexed by sessions_of_runs
