@@ -41,7 +41,7 @@ async def test_no_plan_reads_a_table_whole(postgres_dsn: str, open_store: StoreM
     calls: dict[str, tuple[object, ...]] = {
         "prune_messages_page": (0, 100, 0.0, None),
         "prune_dead_letters_page": (0, 100, 0.0, None, nobody),
-        "prune_messages_find": ([1],),
+        "prune_messages_find": ([1], None),
         "prune_messages_lock": ([1],),
         "prune_messages_delete": ([1],),
         "prune_sessions_page": (nobody, 100, 0.0, None),

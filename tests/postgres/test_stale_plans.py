@@ -12,9 +12,21 @@ from typing import Any
 from agent_messaging.ids import uuid7
 from agent_messaging.models import AskState, Kind, TaskState
 from agent_messaging.payloads import checksum
-from agent_messaging.storage.ports import Forwarded, NewForward, Role, Settlement, Settling, TaskFilter, TaskSettlement
+from agent_messaging.storage.ports import (
+    Forwarded,
+    NewForward,
+    NewParts,
+    PartCursor,
+    Role,
+    Settlement,
+    Settling,
+    TaskFilter,
+    TaskSettlement,
+)
 from agent_messaging.storage.postgres.store import PostgresStore
 from tests.conformance.coordination import Crew
+from tests.conformance.parts import part
+from tests.conformance.topics import TOPIC, publish, stay
 from tests.conformance.world import World
 from tests.postgres.conftest import StoreMaker, execute
 
@@ -86,6 +98,8 @@ class Use:
             "ask and answer": self.ask,
             "answer of one's own": self.answer,
             "forward": self.forward,
+            "parts of an answer": self.parts,
+            "publication": self.publication,
             "ask that runs out": self.time_out,
             "close an ask": self.close,
             "read": self.read,
@@ -194,6 +208,22 @@ class Use:
         await self.world.settle(await self.world.claim_talk(self.world.dave), answer=self.world.result())
         await self.world.read(self.world.carol)
 
+    async def parts(self) -> None:
+        group = self.world.question(is_streamed=True)
+        await self.world.stored(group)
+        run = await self.world.claim_talk()
+        streams = self.store.parts
+        await streams.write([NewParts(run.message_id, run.claim, [part(1), part(2)])])
+        (page,) = await streams.read([PartCursor(run.message_id)], 10)
+        await streams.acknowledge(page.cursor)
+        await self.world.settle(run, answer=self.world.result())
+        await streams.end([run.message_id])
+        await self.world.read(self.world.alice)
+
+    async def publication(self) -> None:
+        await publish(self.world)
+        await self.world.settle(await self.world.claim_one())
+
     async def time_out(self) -> None:
         ask_id = await self.world.ask(timeout=0.5)
         await self.world.deliveries.advance(self.world.at(1))
@@ -246,6 +276,7 @@ class Use:
 async def test_no_call_reads_more_by_plans_of_small_tables(postgres_dsn: str, open_store: StoreMaker) -> None:
     store = await open_store(postgres_dsn, max_pool_size=1)  # so every call meets the same plans
     world, crew = await World.create(store), Crew(store)
+    await stay(world, (world.bob, TOPIC))
     await crew.hire("w")
     await crew.hire("puller", pulls=True)
     use = Use(store, world, crew)
