@@ -115,10 +115,14 @@ class Inbox:
         count = self.sdk.store.messages.count_messages
         return sum([await count(self.agent_id, Role.RECIPIENT, kind, read=False) for kind in SENT])
 
+    @property
+    def open_asks(self) -> set[str]:
+        """The messages of the list that are asks, and were open when they were read."""
+        return {one["message_id"] for one in self.items if one["ask"] is AskState.OPEN}
+
     async def _find_closed(self, open_asks: set[str]) -> dict[str, AskState]:
         """The asks of the list that have ended, and how."""
-        shown = [one["message_id"] for one in self.items if one["ask"] is AskState.OPEN]
-        over = [id for id in shown if id not in open_asks]
+        over = list(self.open_asks - open_asks)
         return {one.ask_id: one.state for one in await self.sdk.store.sessions.find_asks(over)} if over else {}
 
     async def _find_read(self) -> set[str]:
