@@ -18,7 +18,6 @@ from agent_messaging.storage.ports import (
     NewParts,
     PartCursor,
     Role,
-    Settlement,
     Settling,
     TaskFilter,
     TaskSettlement,
@@ -135,10 +134,8 @@ class Use:
     # --- messages ---
 
     async def note(self) -> None:
-        group = self.world.group(claim=True)
-        stored = await self.world.stored(group)
-        ((claim,),) = [tuple(stored.claims.values())]
-        await self.world.deliveries.settle([Settlement(claim, Settling.DONE)], owner=self.world.owner)
+        (claim,) = (await self.world.stored(self.world.group(claim=True))).claims.values()
+        await self.world.settle(claim)
 
     async def claimed_note(self) -> None:
         await self.world.send_many(3)
@@ -209,8 +206,7 @@ class Use:
         await self.world.read(self.world.carol)
 
     async def parts(self) -> None:
-        group = self.world.question(is_streamed=True)
-        await self.world.stored(group)
+        await self.world.ask(is_streamed=True)
         run = await self.world.claim_talk()
         streams = self.store.parts
         await streams.write([NewParts(run.message_id, run.claim, [part(1), part(2)])])
@@ -280,8 +276,8 @@ async def test_no_call_reads_more_by_plans_of_small_tables(postgres_dsn: str, op
     await crew.hire("w")
     await crew.hire("puller", pulls=True)
     use = Use(store, world, crew)
-    for (table,) in await execute(postgres_dsn, "select relname from pg_stat_user_tables"):
-        await execute(postgres_dsn, f"alter table {table} set (autovacuum_enabled = off)", "select 1")
+    tables = await execute(postgres_dsn, "select relname from pg_stat_user_tables")
+    await execute(postgres_dsn, *(f"alter table {table} set (autovacuum_enabled = off)" for (table,) in tables))
 
     # What is believed of the tables from now on: that they have the few rows of now, of which many are open.
     await use.measure()
@@ -289,7 +285,7 @@ async def test_no_call_reads_more_by_plans_of_small_tables(postgres_dsn: str, op
     await world.ask(timeout=1e6)
     await crew.submit("open")
     await crew.put("open")
-    await execute(postgres_dsn, "analyze", "select 1")
+    await execute(postgres_dsn, "analyze")
     await world.settle(await world.claim(limit=20, ordered=False))
     await world.settle(await world.claim_talk(), answer=world.result())
     for claimed in await crew.claim():

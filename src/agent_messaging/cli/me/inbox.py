@@ -122,7 +122,7 @@ class Inbox:
 
     async def _find_closed(self, open_asks: set[str]) -> dict[str, AskState]:
         """The asks of the list that have ended, and how."""
-        over = list(self.open_asks - open_asks)
+        over = self.open_asks - open_asks
         return {one.ask_id: one.state for one in await self.sdk.store.sessions.find_asks(over)} if over else {}
 
     async def _find_read(self) -> set[str]:

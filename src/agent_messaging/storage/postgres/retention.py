@@ -64,8 +64,7 @@ class PostgresRetention:
         self, connection: Connection, walk: Walk, kind: Prunable, keys: Sequence[Any], now: datetime | None
     ) -> Sorted:
         locked = await connection.fetch(_SQL[f"prune_{walk.noun}_lock"], *_parameters(walk, keys))
-        kept = [row[0] if len(row) == 1 else tuple(row) for row in locked]
-        found = await self._sort(connection, walk, kept, now)
+        found = await self._sort(connection, walk, [row[0] if len(row) == 1 else tuple(row) for row in locked], now)
         if found.going:
             await connection.execute(_SQL[f"prune_{walk.noun}_delete"], *_parameters(walk, found.keys))
             await connection.execute(_SQL["prune_mark"], str(kind), found.newest_id)

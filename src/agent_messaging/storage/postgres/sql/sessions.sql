@@ -450,7 +450,7 @@ left join lateral (
     where d.recipient_id = w.recipient_id and d.kind = 'conversation' and d.sender_id = w.sender_id
       and (w.thread is null or d.thread = w.thread)
       and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > t.now)
-       and (d.read_at is null) is true
+      and (d.read_at is null) is true
     limit 1
   ) or w.thread is null and (
     select true from deliveries d
@@ -474,13 +474,13 @@ select x.seq from (
    where d.recipient_id = $1::text::uuid and d.kind = 'conversation' and d.sender_id = $2::text::uuid
      and d.thread = coalesce($4::text, '')
      and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > t.now)
-       and (d.read_at is null) is true
+     and (d.read_at is null) is true
    order by d.seq + 0 limit 1)
   union all
   (select d.seq from deliveries d, (select coalesce($3::timestamptz, store_now()) as now) t
    where $4 is null and d.recipient_id = $1::text::uuid and d.sender_id = $2::text::uuid and d.thread <> ''
      and d.state = 'queued' and d.run_at is null and (d.expires_at is null or d.expires_at > t.now)
-       and (d.read_at is null) is true
+     and (d.read_at is null) is true
    order by d.seq + 0 limit 1)
   union all
   (select d.seq from deliveries d

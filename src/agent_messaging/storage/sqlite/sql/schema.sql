@@ -13,7 +13,7 @@ select json_group_array(json_array(number, checksum)) from schema_migrations
 insert into schema_migrations (number, name, checksum, applied_at) values (:number, :name, :checksum, :at)
 
 -- name: find_statistics
--- SQLite alone: what ANALYZE leaves. Those of PostgreSQL are its own business, and never older than a minute.
+-- SQLite alone: what ANALYZE leaves. PostgreSQL takes its own, anew as the tables change.
 select exists (select 1 from sqlite_schema where type = 'table' and name in ('sqlite_stat1', 'sqlite_stat4'))
 
 -- name: drop_statistics
